@@ -1,0 +1,40 @@
+"""What can go wrong with sessions, in words for the person who caused it.
+
+    SessionError
+    ├── HomeUnusable        the folder that holds sessions cannot be used
+    ├── SessionNotFound     no session answers to that id
+    ├── AmbiguousSession    several sessions answer to that prefix
+    ├── SchemaTooNew        written by a newer version than this one
+    ├── StoreDamaged        the session's database cannot be read
+    └── InvalidPort         a port that is no port
+
+The message of each says what happened, why, and what to do next.
+"""
+
+
+class SessionError(Exception):
+    """The root of this package's errors: its message is meant for the user."""
+
+
+class HomeUnusable(SessionError):
+    """The folder that holds sessions cannot be created, read or written."""
+
+
+class SessionNotFound(SessionError):
+    """No session answers to the id that was given."""
+
+
+class AmbiguousSession(SessionError):
+    """Several sessions begin with the prefix that was given."""
+
+
+class SchemaTooNew(SessionError):
+    """The session was written by a newer version of OnTheFly."""
+
+
+class StoreDamaged(SessionError):
+    """The session's database is not one, or is cut short."""
+
+
+class InvalidPort(SessionError):
+    """A port outside 1 to 65535, or no number at all."""

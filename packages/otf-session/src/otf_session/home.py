@@ -1,0 +1,129 @@
+"""Where sessions lie on disk, and how a person names one.
+
+    <home>/token                     the secret that dashboards and trainers show the server
+    <home>/sessions/<id>/            one session
+        session.sqlite  alive.lock  checkpoints/
+"""
+
+import os
+import secrets
+import time
+from pathlib import Path
+from typing import List, Optional, Union
+
+import platformdirs
+
+from .errors import AmbiguousSession, HomeUnusable, SessionNotFound
+
+HOME_VARIABLE = "ONTHEFLY_HOME"
+
+DATABASE = "session.sqlite"
+
+# Without i, l, o, 0 and 1, which people misread.
+_KEY_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
+_KEY_LENGTH = 4
+
+
+class Home:
+    """The folder that holds the sessions of one person on one machine."""
+
+    def __init__(self, path: Union[str, Path]) -> None:
+        self.path = Path(path).expanduser().absolute()
+
+    @classmethod
+    def find(cls, path: Optional[Union[str, Path]] = None) -> "Home":
+        """The home that was named, else `$ONTHEFLY_HOME`, else the user's data folder."""
+        chosen = path or os.environ.get(HOME_VARIABLE) or platformdirs.user_data_dir("onthefly")
+        return cls(chosen)
+
+    @property
+    def sessions(self) -> Path:
+        """The folder with one folder per session."""
+        return self.path / "sessions"
+
+    @property
+    def token_file(self) -> Path:
+        """The file with the server's token; only its owner can read it."""
+        return self.path / "token"
+
+    def ensure(self) -> None:
+        """Create the home where it does not exist; raise `HomeUnusable` where that fails."""
+        try:
+            self.sessions.mkdir(parents=True, exist_ok=True)
+            os.listdir(self.sessions)
+        except OSError as error:
+            raise self._unusable(error) from error
+        if not os.access(self.sessions, os.W_OK | os.X_OK):
+            raise HomeUnusable(
+                f"The OnTheFly home {self.path} is not writable for this user. "
+                f"Change its permissions, or set {HOME_VARIABLE} to a folder you can write."
+            )
+
+    def create_session_folder(self) -> Path:
+        """Make the folder of a new session; its name is the session's id."""
+        self.ensure()
+        while True:
+            folder = self.sessions / _new_session_id()
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise self._unusable(error) from error
+            (folder / "checkpoints").mkdir()
+            return folder
+
+    def session_folders(self) -> List[Path]:
+        """All sessions' folders, the newest last; none where there is no home yet."""
+        try:
+            folders = [path for path in self.sessions.iterdir() if (path / DATABASE).is_file()]
+        except FileNotFoundError:
+            return []
+        except OSError as error:
+            raise self._unusable(error) from error
+        return sorted(folders, key=lambda folder: folder.name)
+
+    def session_folder(self, name: str) -> Path:
+        """The folder of one session.
+
+        `name` is its id, an unambiguous beginning of the id or of its last part (`k7fq` of
+        `20261124-093000-k7fq`), or `latest`.
+        """
+        exact = self.sessions / name
+        if _is_plain_name(name) and (exact / DATABASE).is_file():
+            return exact
+        folders = self.session_folders()
+        if name == "latest" and folders:
+            return folders[-1]
+        found = [folder for folder in folders if name and _answers_to(folder.name, name)]
+        if len(found) == 1:
+            return found[0]
+        if found:
+            listed = ", ".join(folder.name for folder in found[:5])
+            raise AmbiguousSession(
+                f"{len(found)} sessions begin with '{name}': {listed}. Type more of the id."
+            )
+        raise SessionNotFound(
+            f"There is no session '{name}' in {self.sessions}. "
+            "`otf session list` shows the sessions that exist."
+        )
+
+    def _unusable(self, error: OSError) -> HomeUnusable:
+        return HomeUnusable(
+            f"The OnTheFly home {self.path} cannot be used: {error.strerror or error}. "
+            f"Set {HOME_VARIABLE} to a folder you can read and write."
+        )
+
+
+def _new_session_id() -> str:
+    # Sorted by name is sorted by age; the last part is what people type.
+    key = "".join(secrets.choice(_KEY_ALPHABET) for _ in range(_KEY_LENGTH))
+    return time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + "-" + key
+
+
+def _answers_to(session_id: str, name: str) -> bool:
+    return session_id.startswith(name) or session_id.rpartition("-")[2].startswith(name)
+
+
+def _is_plain_name(name: str) -> bool:
+    return bool(name) and name not in (".", "..") and not {"/", "\\", "\0"} & set(name)

@@ -1,0 +1,76 @@
+"""What is derived from events and kept beside them: runs and series at a glance.
+
+Both could be computed from the events at any time; they are kept so that a session with ten
+million points is listed without reading one.
+"""
+
+from typing import Any, Dict, Sequence, Tuple
+
+import msgspec
+import peewee
+
+from .events import AnyEvent, EpochStarted, Metrics, RunStarted, RunState, StateChanged
+from .models import MetricSeriesRow, RunRow
+
+
+def apply(database: Any, events: Sequence[AnyEvent]) -> None:
+    """Bring runs and series up to date with these events."""
+    progress: Dict[str, Tuple[int, float]] = {}
+    for event in events:
+        if isinstance(event, Metrics):
+            progress[event.run] = (event.steps[-1], event.times[-1])
+            _extend_series(database, event)
+        elif isinstance(event, RunStarted):
+            _insert_run(database, event)
+        elif isinstance(event, StateChanged):
+            progress.pop(event.run, None)
+            _update_run(
+                database,
+                event.run,
+                state=event.state.value,
+                reason=event.reason,
+                step=event.step,
+                updated=event.time,
+            )
+        elif isinstance(event, EpochStarted):
+            _update_run(database, event.run, epoch=event.epoch, updated=event.time)
+    for run, (step, time) in progress.items():
+        _update_run(database, run, step=step, updated=time)
+
+
+def _insert_run(database: Any, event: RunStarted) -> None:
+    RunRow.insert(
+        name=event.run,
+        parents=msgspec.json.encode(event.parents).decode(),
+        created=event.time,
+        updated=event.time,
+        state=RunState.STARTING.value,
+        reason="",
+        step=0,
+        epoch=0,
+    ).execute(database)
+
+
+def _update_run(database: Any, run: str, **values: Any) -> None:
+    RunRow.update(**values).where(RunRow.name == run).execute(database)
+
+
+def _extend_series(database: Any, event: Metrics) -> None:
+    rows = [
+        {
+            "run": event.run,
+            "name": name,
+            "count": len(values),
+            "last_step": event.steps[-1],
+            "last_value": values[-1],
+        }
+        for name, values in event.values.items()
+    ]
+    MetricSeriesRow.insert_many(rows).on_conflict(
+        conflict_target=[MetricSeriesRow.run, MetricSeriesRow.name],
+        update={
+            MetricSeriesRow.count: MetricSeriesRow.count + peewee.EXCLUDED.count,
+            MetricSeriesRow.last_step: peewee.EXCLUDED.last_step,
+            MetricSeriesRow.last_value: peewee.EXCLUDED.last_value,
+        },
+    ).execute(database)

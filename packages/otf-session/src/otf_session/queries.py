@@ -1,0 +1,240 @@
+"""Reads for lists, charts, logs and tables. Each is executed on the database it is given."""
+
+from pathlib import Path
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Type, TypeVar
+
+import msgspec
+
+from .events import (
+    AnyEvent,
+    CommandChanged,
+    EpochStarted,
+    EvaluationFinished,
+    LogLine,
+    Metrics,
+    RunState,
+)
+from .liveness import is_alive
+from .models import (
+    EventRow,
+    LogRow,
+    MetricBatchRow,
+    MetricColumnRow,
+    MetricSeriesRow,
+    RunRow,
+    SessionRow,
+)
+from .store import SessionReader, newest_seq
+from .summaries import (
+    LogEntry,
+    LogPage,
+    RunSummary,
+    Series,
+    SessionState,
+    SessionSummary,
+    Snapshot,
+)
+from .thinning import Chunk, Point, thin
+
+_E = TypeVar("_E", bound=msgspec.Struct)
+_event_decoder = msgspec.json.Decoder(AnyEvent)
+_strings = msgspec.json.Decoder(List[str])
+_integers = msgspec.json.Decoder(List[int])
+_floats = msgspec.json.Decoder(List[float])
+_values = msgspec.json.Decoder(List[Optional[float]])
+
+#: The log lines that come with a snapshot.
+SNAPSHOT_LOG_LINES = 500
+
+
+def snapshot(reader: SessionReader, *, points: int, connected: bool = False) -> Snapshot:
+    """The session as it is now, every series thinned to about `points` points."""
+    database = reader.database
+    return Snapshot(
+        seq=newest_seq(database),
+        session=session_summary(reader, connected=connected),
+        series=series(database, points=points),
+        epochs=events_of(database, EpochStarted),
+        log=log_page(database, limit=SNAPSHOT_LOG_LINES),
+        commands=events_of(database, CommandChanged),
+        evaluations=events_of(database, EvaluationFinished),
+    )
+
+
+def session_summary(reader: SessionReader, *, connected: bool = False) -> SessionSummary:
+    """The session at a glance. One whose process is gone reads as lost."""
+    row = SessionRow.select().bind(reader.database).get()
+    runs = run_summaries(reader.database)
+    state = SessionState(runs[-1].state.value) if runs else SessionState.STARTING
+    unfinished = not (runs and runs[-1].state.is_final)
+    if unfinished and not connected and is_alive(reader.folder) is False:
+        state = SessionState.LOST
+    return SessionSummary(
+        id=row.id,
+        project=row.project,
+        created=row.created,
+        updated=max([run.updated for run in runs], default=row.created),
+        state=state,
+        runs=runs,
+        last_seq=newest_seq(reader.database),
+        connected=connected,
+    )
+
+
+def session_summaries(folders: Sequence[Path]) -> Iterator[SessionSummary]:
+    """Each of these sessions at a glance."""
+    for folder in folders:
+        with SessionReader(folder) as reader:
+            yield session_summary(reader)
+
+
+def run_summaries(database: Any) -> List[RunSummary]:
+    """All runs, the oldest first."""
+    latest: Dict[str, Dict[str, Optional[float]]] = {}
+    for row in MetricSeriesRow.select().bind(database):
+        latest.setdefault(row.run, {})[row.name] = row.last_value
+    return [
+        RunSummary(
+            name=row.name,
+            parents=_strings.decode(row.parents),
+            state=RunState(row.state),
+            reason=row.reason,
+            step=row.step,
+            epoch=row.epoch,
+            created=row.created,
+            updated=row.updated,
+            latest=latest.get(row.name, {}),
+        )
+        for row in RunRow.select().order_by(RunRow.created, RunRow.name).bind(database)
+    ]
+
+
+def series(
+    database: Any,
+    *,
+    points: int,
+    runs: Sequence[str] = (),
+    names: Sequence[str] = (),
+    bounds: Optional[Tuple[int, int]] = None,
+) -> List[Series]:
+    """Metrics thinned to about `points` points each: all, or those of these runs and names.
+
+    `bounds` are the first and the last step to be shown.
+    """
+    query = MetricSeriesRow.select().order_by(MetricSeriesRow.run, MetricSeriesRow.name)
+    if runs:
+        query = query.where(MetricSeriesRow.run.in_(list(runs)))
+    if names:
+        query = query.where(MetricSeriesRow.name.in_(list(names)))
+    found = []
+    for row in query.bind(database):
+        kept = thin(
+            _chunks(database, row.run, row.name, bounds),
+            points,
+            _chunk_reader(database, row.run, row.name),
+            bounds,
+        )
+        found.append(
+            Series(
+                run=row.run,
+                name=row.name,
+                count=row.count,
+                steps=[step for step, _ in kept],
+                values=[value for _, value in kept],
+            )
+        )
+    return found
+
+
+def log_page(database: Any, *, before: Optional[int] = None, limit: int = 500) -> LogPage:
+    """The newest `limit` lines, or the newest of those older than `before`."""
+    query = LogRow.select().order_by(LogRow.seq.desc()).limit(limit + 1)
+    if before is not None:
+        query = query.where(LogRow.seq < before)
+    rows = list(query.bind(database))
+    entries = [LogEntry(seq=row.seq, line=_log_line(row)) for row in rows[:limit]]
+    return LogPage(entries=entries[::-1], more=len(rows) > limit)
+
+
+def events_of(database: Any, kind: Type[_E]) -> List[_E]:
+    """All events of one kind, the oldest first. Not for metrics and log lines."""
+    rows = (
+        EventRow.select(EventRow.body)
+        .where(EventRow.kind == kind.__struct_config__.tag)
+        .order_by(EventRow.seq)
+    )
+    decoder = msgspec.json.Decoder(kind)
+    return [decoder.decode(row.body) for row in rows.bind(database)]
+
+
+def events_after(database: Any, after: int, limit: int) -> List[AnyEvent]:
+    """The next `limit` events, in order; the first has `seq` `after + 1`."""
+    found: Dict[int, AnyEvent] = {}
+    for model, build in ((EventRow, _event), (LogRow, _log_line)):
+        for row in model.select().where(model.seq.between(after + 1, after + limit)).bind(database):
+            found[row.seq] = build(row)
+    found.update(_metrics_between(database, after + 1, after + limit))
+    return [found[seq] for seq in sorted(found)]
+
+
+def _event(row: Any) -> AnyEvent:
+    return _event_decoder.decode(row.body)
+
+
+def _log_line(row: Any) -> LogLine:
+    return LogLine(**{name: getattr(row, name) for name in LogLine.__struct_fields__})
+
+
+def _metrics_between(database: Any, first: int, last: int) -> Dict[int, AnyEvent]:
+    columns: Dict[int, Dict[str, List[Optional[float]]]] = {}
+    for row in (
+        MetricColumnRow.select().where(MetricColumnRow.seq.between(first, last)).bind(database)
+    ):
+        columns.setdefault(row.seq, {})[row.name] = _values.decode(row.values)
+    batches = MetricBatchRow.select().where(MetricBatchRow.seq.between(first, last))
+    return {
+        row.seq: Metrics(
+            run=row.run,
+            steps=_integers.decode(row.steps),
+            times=_floats.decode(row.times),
+            values=columns.get(row.seq, {}),
+        )
+        for row in batches.bind(database)
+    }
+
+
+def _chunks(
+    database: Any, run: str, name: str, bounds: Optional[Tuple[int, int]]
+) -> List[Chunk]:
+    fields = [getattr(MetricColumnRow, field) for field in Chunk._fields]
+    query = (
+        MetricColumnRow.select(*fields)
+        .where((MetricColumnRow.run == run) & (MetricColumnRow.name == name))
+        .order_by(MetricColumnRow.seq)
+    )
+    if bounds is not None:
+        first, last = bounds
+        query = query.where(
+            (MetricColumnRow.last_step >= first) & (MetricColumnRow.first_step <= last)
+        )
+    return [Chunk(*row) for row in query.tuples().bind(database)]
+
+
+def _chunk_reader(database: Any, run: str, name: str) -> Any:
+    def read(seqs: Sequence[int]) -> Iterator[Point]:
+        # SQLite allows a limited number of values in one statement.
+        for start in range(0, len(seqs), 500):
+            query = (
+                MetricColumnRow.select(MetricBatchRow.steps, MetricColumnRow.values)
+                .join(MetricBatchRow, on=(MetricBatchRow.seq == MetricColumnRow.seq))
+                .where(
+                    (MetricColumnRow.run == run)
+                    & (MetricColumnRow.name == name)
+                    & MetricColumnRow.seq.in_(list(seqs[start : start + 500]))
+                )
+                .order_by(MetricColumnRow.seq)
+            )
+            for steps, values in query.tuples().bind(database):
+                yield from zip(_integers.decode(steps), _values.decode(values))
+
+    return read

@@ -1,0 +1,206 @@
+"""The store of one session: opened by its trainer to append, by everyone else to read."""
+
+import contextlib
+import sqlite3
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Type
+
+import msgspec
+import peewee
+
+from . import migrations, projections
+from .errors import StoreDamaged
+from .events import AnyEvent, LogLine, Metrics
+from .home import DATABASE, Home
+from .models import (
+    EventRow,
+    LogRow,
+    MetricBatchRow,
+    MetricColumnRow,
+    SessionRow,
+)
+
+_json = msgspec.json.Encoder()
+
+
+class SessionStore:
+    """A session opened for appending. One process has it so, and one thread of it appends."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._database = peewee.SqliteDatabase(
+            str(folder / DATABASE),
+            pragmas={"journal_mode": "wal", "synchronous": "normal", "foreign_keys": 1},
+            timeout=5.0,
+        )
+        with _storage_errors(folder):
+            migrations.migrate(self._database)
+            self.last_seq = newest_seq(self._database)
+            self._database.close()
+
+    @classmethod
+    def create(cls, home: Home, project: str) -> "SessionStore":
+        """A new session in a folder of its own under `home`."""
+        folder = home.create_session_folder()
+        store = cls(folder)
+        row = {"id": folder.name, "project": project, "created": time.time()}
+        with store._database.connection_context():
+            SessionRow.insert(row).execute(store._database)
+        return store
+
+    @property
+    def id(self) -> str:
+        """The session's id, which is its folder's name."""
+        return self.folder.name
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder for the session's checkpoints."""
+        return self.folder / "checkpoints"
+
+    def append(self, events: Sequence[AnyEvent]) -> int:
+        """Append events in one transaction; the `seq` of the first of them is returned.
+
+        Raises `peewee.DatabaseError` where that fails; then none of them has been appended.
+        """
+        first = self.last_seq + 1
+        database = self._database
+        with database.atomic("IMMEDIATE"):
+            self._insert(database, first, events)
+            projections.apply(database, events)
+        self.last_seq += len(events)
+        return first
+
+    def close(self) -> None:
+        """Close this thread's connection; the WAL is folded into the database by SQLite."""
+        self._database.close()
+
+    def _insert(self, database: Any, first: int, events: Sequence[AnyEvent]) -> None:
+        rows: List[Dict[str, Any]] = []
+        logs: List[Dict[str, Any]] = []
+        batches: List[Dict[str, Any]] = []
+        columns: List[Dict[str, Any]] = []
+        for seq, event in enumerate(events, first):
+            if isinstance(event, Metrics):
+                batches.append(_batch_row(seq, event))
+                columns.extend(_column_rows(seq, event))
+            elif isinstance(event, LogLine):
+                logs.append(_log_row(seq, event))
+            else:
+                rows.append(_event_row(seq, event))
+        for model, chosen in (
+            (EventRow, rows),
+            (LogRow, logs),
+            (MetricBatchRow, batches),
+            (MetricColumnRow, columns),
+        ):
+            # SQLite allows a limited number of values in one statement.
+            for part in peewee.chunked(chosen, 500):
+                model.insert_many(part).execute(database)
+
+
+class SessionReader:
+    """A session opened for reading, by any process at any time. Use it as a context manager.
+
+    All reads inside one `with` see the same state.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.database = peewee.SqliteDatabase(
+            (folder / DATABASE).absolute().as_uri() + "?mode=ro", uri=True, timeout=5.0
+        )
+        self._errors = contextlib.ExitStack()
+
+    def __enter__(self) -> "SessionReader":
+        with _storage_errors(self.folder):
+            try:
+                self.database.connect()
+                self.database.begin()
+                if migrations.check(self.database) == 0:
+                    raise StoreDamaged(f"{self.folder / DATABASE} holds no session yet.")
+            except BaseException:
+                self.database.close()
+                raise
+        self._errors.enter_context(_storage_errors(self.folder))
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        self.database.rollback()
+        self.database.close()
+        self._errors.__exit__(kind, error, trace)
+
+
+def newest_seq(database: Any) -> int:
+    """The highest `seq` in the store; 0 where it is empty."""
+    query = "SELECT max(seq) FROM (SELECT max(seq) AS seq FROM {} UNION ALL {} UNION ALL {})"
+    tables = ["SELECT max(seq) FROM log", "SELECT max(seq) FROM metric_batch"]
+    found = database.execute_sql(query.format("event", *tables)).fetchone()[0]
+    return int(found or 0)
+
+
+@contextlib.contextmanager
+def _storage_errors(folder: Path) -> Iterator[None]:
+    """Say in which session a database could not be used."""
+    try:
+        yield
+    except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
+        raise StoreDamaged(
+            f"The session in {folder} cannot be read: {error}. "
+            "Its checkpoints are untouched; other sessions are not affected."
+        ) from error
+
+
+def _event_row(seq: int, event: AnyEvent) -> Dict[str, Any]:
+    kind = type(event).__struct_config__.tag
+    body = _json.encode(event).decode()
+    return {"seq": seq, "kind": kind, "run": getattr(event, "run", ""), "body": body}
+
+
+def _log_row(seq: int, line: LogLine) -> Dict[str, Any]:
+    row: Dict[str, Any] = {name: getattr(line, name) for name in line.__struct_fields__}
+    row["seq"] = seq
+    return row
+
+
+def _batch_row(seq: int, event: Metrics) -> Dict[str, Any]:
+    return {
+        "seq": seq,
+        "run": event.run,
+        "steps": _json.encode(event.steps).decode(),
+        "times": _json.encode(event.times).decode(),
+    }
+
+
+def _column_rows(seq: int, event: Metrics) -> List[Dict[str, Any]]:
+    return [_column_row(seq, event, name) for name in event.values]
+
+
+def _column_row(seq: int, event: Metrics, name: str) -> Dict[str, Any]:
+    values = event.values[name]
+    finite: List[Tuple[float, int]] = [
+        (value, step) for value, step in zip(values, event.steps) if value is not None
+    ]
+    low, low_step = min(finite) if finite else (None, None)
+    high, high_step = max(finite) if finite else (None, None)
+    return {
+        "seq": seq,
+        "run": event.run,
+        "name": name,
+        "count": len(values),
+        "nonfinite": len(values) - len(finite),
+        "first_step": min(event.steps),
+        "last_step": max(event.steps),
+        "low": low,
+        "low_step": low_step,
+        "high": high,
+        "high_step": high_step,
+        "values": _json.encode(values).decode(),
+    }

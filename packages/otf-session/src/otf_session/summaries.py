@@ -1,0 +1,90 @@
+"""What readers get: sessions, runs, series, pages of the log."""
+
+from enum import Enum
+from typing import Dict, List, Optional
+
+import msgspec
+
+from .events import CommandChanged, EpochStarted, EvaluationFinished, LogLine, RunState
+
+
+class SessionState(str, Enum):
+    """A session's state: that of its current run, or `lost`.
+
+    `lost` is never written: it is what a reader finds when a run has not ended and its process is
+    gone.
+    """
+
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSED = "paused"
+    FINISHED = "finished"
+    STOPPED = "stopped"
+    FAILED = "failed"
+    LOST = "lost"
+
+
+class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A run at a glance. `latest` holds each metric's newest value (`null`: not finite)."""
+
+    name: str
+    parents: List[str]
+    state: RunState
+    reason: str
+    step: int
+    epoch: int
+    created: float
+    updated: float
+    latest: Dict[str, Optional[float]]
+
+
+class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
+    """A session at a glance. `connected` says whether its trainer is linked to this server."""
+
+    id: str
+    project: str
+    created: float
+    updated: float
+    state: SessionState
+    runs: List[RunSummary]
+    last_seq: int
+    connected: bool = False
+
+
+class Series(msgspec.Struct, frozen=True, kw_only=True):
+    """One metric of one run: `count` points in the store, thinned out to those listed here.
+
+    Minima, maxima, the first, the last and every non-finite (`null`) region survive the thinning.
+    """
+
+    run: str
+    name: str
+    count: int
+    steps: List[int]
+    values: List[Optional[float]]
+
+
+class LogEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of the log together with its `seq`, by which the log is paged."""
+
+    seq: int
+    line: LogLine
+
+
+class LogPage(msgspec.Struct, frozen=True, kw_only=True):
+    """Lines in ascending `seq`; `more` says whether older ones exist before the first."""
+
+    entries: List[LogEntry]
+    more: bool
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """A session as it was when its newest event was `seq`. Everything later comes as batches."""
+
+    seq: int
+    session: SessionSummary
+    series: List[Series]
+    epochs: List[EpochStarted]
+    log: LogPage
+    commands: List[CommandChanged]
+    evaluations: List[EvaluationFinished]
