@@ -1,0 +1,67 @@
+"""Checkpoints: the state of a run as one file of tensors and plain values."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import pickle
+import tempfile
+from pathlib import Path
+from typing import Any, Dict, NamedTuple
+
+import torch
+
+from .errors import CheckpointError
+
+#: The version of the layout, so that a later one can tell.
+FORMAT = 1
+
+
+class Written(NamedTuple):
+    """A checkpoint on disk; `size` is in bytes."""
+
+    path: Path
+    size: int
+    sha256: str
+
+
+def write(path: Path, state: Dict[str, Any]) -> Written:
+    """Write `state` to `path`, whole or not at all.
+
+    It goes to a temporary file beside `path` that is flushed to the disk and then renamed.
+    Raises `CheckpointError` where that fails, and leaves nothing behind.
+    """
+    try:
+        return _write(path, state)
+    # torch's writer reports a full disk as a RuntimeError of its own; what cannot be pickled is
+    # an AttributeError, a TypeError or a PicklingError, depending on what it is.
+    except (OSError, RuntimeError, AttributeError, TypeError, pickle.PicklingError) as error:
+        raise CheckpointError(f"The checkpoint {path} could not be written: {error}.") from error
+
+
+def _write(path: Path, state: Dict[str, Any]) -> Written:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            torch.save({"format": FORMAT, **state}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        digest = _sha256(temporary)
+        size = temporary.stat().st_size
+        os.replace(temporary, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+        raise
+    return Written(path, size, digest)
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,40 @@
+"""What can go wrong in a training script, in words for the person who wrote it.
+
+    TrainingError
+    ├── ArgumentError       an argument of `Trainer` or `fit` is missing or unusable
+    ├── LoaderError         a loader yields nothing, or something that cannot be used
+    ├── StepError           a step returned no usable loss
+    ├── DeviceMismatch      model, loss and data are on different devices
+    └── CheckpointError     a checkpoint could not be written
+
+Each is raised where the script is, so that its traceback stays the script's own. `IllegalMove` is
+a fault of a front, not of a user.
+"""
+
+
+class TrainingError(Exception):
+    """The root of this package's errors: its message is meant for the user."""
+
+
+class ArgumentError(TrainingError, TypeError):
+    """An argument is missing, or is not what it must be."""
+
+
+class LoaderError(TrainingError, ValueError):
+    """A data loader yields nothing, or batches that cannot be used."""
+
+
+class StepError(TrainingError, ValueError):
+    """A step returned no loss, or one that is not a scalar."""
+
+
+class DeviceMismatch(TrainingError, ValueError):
+    """Model, loss function and data are not on the same device."""
+
+
+class CheckpointError(TrainingError):
+    """A checkpoint could not be written; the engine reports it and training goes on."""
+
+
+class IllegalMove(RuntimeError):
+    """A front asked the gate for a change of state that does not exist."""

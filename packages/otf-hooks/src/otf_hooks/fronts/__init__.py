@@ -1,0 +1,1 @@
+"""Fronts: who drives the batches. Each drives the same engine."""

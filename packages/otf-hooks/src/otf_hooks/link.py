@@ -1,0 +1,195 @@
+"""The link to the server: a thread with one WebSocket, which comes and goes as the server does.
+
+Nothing here can hold up training. Batches wait in a bounded queue and the oldest are dropped: they
+are in the store, from which the server fills the gap.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections import deque
+from typing import Callable, Deque, Optional
+
+import msgspec
+import websockets
+from otf_session.address import read_token
+from otf_session.commands import CommandRequest
+from otf_session.errors import HomeUnusable
+from otf_session.frames import (
+    PROTOCOL,
+    Batch,
+    CommandDelivery,
+    CommandReply,
+    Frame,
+    Refusal,
+    ToTrainer,
+    TrainerHello,
+    TrainerWelcome,
+    Viewers,
+    encode,
+)
+from otf_session.home import Home
+from websockets.asyncio.client import ClientConnection, connect
+
+_QUEUED_BATCHES = 256
+_RECONNECT_SECONDS = 1.0
+_CLOSE_SECONDS = 2.0
+
+_decoder = msgspec.json.Decoder(ToTrainer)
+
+
+class Link:
+    """Publishes batches to the server, and hands its commands to `on_command`."""
+
+    def __init__(
+        self,
+        *,
+        home: Home,
+        host: str,
+        port: int,
+        hello: Callable[[], TrainerHello],
+        on_command: Callable[[CommandRequest], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        self._home = home
+        self._url = f"ws://{host}:{port}/ws/trainer"
+        self._hello = hello
+        self._on_command = on_command
+        self._warn = warn
+        self._refused = ""
+        self._batches: Deque[Batch] = deque(maxlen=_QUEUED_BATCHES)
+        self._replies: Deque[CommandReply] = deque()
+        self._connected = False
+        self._closing = False
+        self._loop: Optional[asyncio.AbstractEventLoop] = None
+        self._ready: Optional[asyncio.Event] = None
+        #: How many dashboards are open; 0 while there is no connection.
+        self.viewers = 0
+        self._thread = threading.Thread(target=self._run, name="onthefly-link", daemon=True)
+        self._started = threading.Event()
+
+    def start(self) -> None:
+        """Begin to look for the server."""
+        self._thread.start()
+        self._started.wait()
+
+    def publish(self, batch: Batch) -> None:
+        """Send a batch when there is a connection; without one it stays where it is, in the store."""
+        if self._connected:
+            self._batches.append(batch)
+            self._signal()
+
+    def reply(self, reply: CommandReply) -> None:
+        """Send the answer to a command."""
+        self._replies.append(reply)
+        self._signal()
+
+    def close(self) -> None:
+        """Send what is queued, for two seconds at most, and end the thread."""
+        self._closing = True
+        self._signal()
+        self._thread.join(_CLOSE_SECONDS + 1.0)
+
+    def _signal(self) -> None:
+        loop, ready = self._loop, self._ready
+        if loop is not None and ready is not None:
+            # The loop is closed once the thread has ended; there is nobody left to wake then.
+            with contextlib.suppress(RuntimeError):
+                loop.call_soon_threadsafe(ready.set)
+
+    def _run(self) -> None:
+        asyncio.run(self._stay_connected())
+
+    async def _stay_connected(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._ready = asyncio.Event()
+        self._started.set()
+        while not self._closing:
+            with contextlib.suppress(OSError, asyncio.TimeoutError, websockets.WebSocketException):
+                await self._connect_once()
+            self._connected = False
+            self.viewers = 0
+            self._batches.clear()
+            if not self._closing:
+                with contextlib.suppress(asyncio.TimeoutError):
+                    await asyncio.wait_for(self._ready.wait(), _RECONNECT_SECONDS)
+                self._ready.clear()
+
+    async def _connect_once(self) -> None:
+        try:
+            token = read_token(self._home)
+        except HomeUnusable as error:
+            self._warn_once(str(error))
+            return
+        if token is None:
+            return
+        async with connect(
+            self._url,
+            additional_headers={"Authorization": f"Bearer {token}"},
+            open_timeout=5,
+            close_timeout=1,
+            max_size=2**20,
+            # The server is on this machine; a proxy for the world outside has no part in it.
+            proxy=None,
+        ) as socket:
+            # Queue from now on: a batch both queued and below the hello's `last_seq` is dropped
+            # by the server, one in neither would be missing until the next one comes.
+            self._connected = True
+            await socket.send(encode(self._hello()))
+            await self._talk(socket)
+
+    async def _talk(self, socket: ClientConnection) -> None:
+        sending = asyncio.ensure_future(self._send(socket))
+        receiving = asyncio.ensure_future(self._receive(socket))
+        try:
+            done, _ = await asyncio.wait(
+                {sending, receiving}, return_when=asyncio.FIRST_COMPLETED
+            )
+            for task in done:
+                task.result()
+        finally:
+            for task in (sending, receiving):
+                task.cancel()
+            await asyncio.gather(sending, receiving, return_exceptions=True)
+
+    async def _send(self, socket: ClientConnection) -> None:
+        assert self._ready is not None
+        while True:
+            while self._replies or self._batches:
+                frame: Frame = (
+                    self._replies.popleft() if self._replies else self._batches.popleft()
+                )
+                await asyncio.wait_for(socket.send(encode(frame)), 60.0)
+            if self._closing:
+                return
+            await self._ready.wait()
+            self._ready.clear()
+
+    async def _receive(self, socket: ClientConnection) -> None:
+        async for message in socket:
+            try:
+                frame = _decoder.decode(message)
+            except msgspec.DecodeError as error:
+                self._warn_once(f"The server sent something this version cannot read: {error}.")
+                continue
+            if isinstance(frame, CommandDelivery):
+                self._on_command(frame.request)
+            elif isinstance(frame, (Viewers, TrainerWelcome)):
+                self.viewers = frame.count if isinstance(frame, Viewers) else frame.viewers
+            elif isinstance(frame, Refusal):
+                self._warn_once(f"The server refuses this trainer. {frame.reason} {frame.remedy}")
+                return
+
+    def _warn_once(self, message: str) -> None:
+        if message != self._refused:
+            self._refused = message
+            self._warn(message)
+
+
+def hello(session: str, last_seq: int, versions: "dict[str, str]") -> TrainerHello:
+    """How a trainer of this version introduces itself."""
+    return TrainerHello(
+        session=session, last_seq=last_seq, protocol=PROTOCOL, versions=versions
+    )

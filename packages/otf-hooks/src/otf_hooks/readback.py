@@ -1,0 +1,83 @@
+"""From what the training thread recorded to columns of numbers; done by the writer thread."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tuple
+
+import torch
+from otf_session.events import Metrics
+
+from .recorder import HeldTensor, Measurement
+
+Number = Optional[float]
+
+
+def columns(run: str, measurements: Sequence[Measurement]) -> List[Metrics]:
+    """The measurements of one run as `Metrics`, one for each set of steps that metrics share."""
+    present: Dict[str, List[int]] = {}
+    for position, measurement in enumerate(measurements):
+        for name in measurement.values:
+            present.setdefault(name, []).append(position)
+    groups: Dict[Tuple[int, ...], List[str]] = {}
+    for name, positions in present.items():
+        groups.setdefault(tuple(positions), []).append(name)
+    events = []
+    for where, names in groups.items():
+        chosen = [measurements[position] for position in where]
+        events.append(
+            Metrics(
+                run=run,
+                steps=[item.step for item in chosen],
+                times=[round(item.time, 4) for item in chosen],
+                values={name: [_finite(item.values[name]) for item in chosen] for name in names},
+            )
+        )
+    return events
+
+
+class TensorReader:
+    """Reads held tensors back in one transfer per device, beside the training stream."""
+
+    def __init__(self, on_changed: Callable[[str], None]) -> None:
+        self._on_changed = on_changed
+        self._streams: Dict[torch.device, Any] = {}
+
+    def read(self, measurements: Iterable[Measurement]) -> None:
+        """Replace every held tensor in these measurements by its number.
+
+        A tensor that was changed in place since it was recorded becomes NaN, and `on_changed` is
+        told the metric's name, so that it is copied from then on.
+        """
+        places: Dict[Tuple[torch.device, torch.dtype], List[Tuple[Dict[str, Any], str]]] = {}
+        for measurement in measurements:
+            for name, value in measurement.values.items():
+                if isinstance(value, HeldTensor):
+                    key = (value.tensor.device, value.tensor.dtype)
+                    places.setdefault(key, []).append((measurement.values, name))
+        for (device, _), found in places.items():
+            held = [values[name] for values, name in found]
+            for (values, name), item, number in zip(found, held, self._numbers(device, held)):
+                changed = not item.tensor.is_inference() and item.tensor._version != item.version
+                if changed:
+                    self._on_changed(name)
+                values[name] = math.nan if changed else number
+
+    def _numbers(self, device: torch.device, held: Sequence[HeldTensor]) -> List[float]:
+        scalars = [item.tensor.reshape(()) for item in held]
+        if device.type != "cuda":
+            return [float(number) for number in torch.stack(scalars).tolist()]
+        if device not in self._streams:
+            self._streams[device] = torch.cuda.Stream(device)
+        side = self._streams[device]
+        # The training thread works on the device's default stream unless the script says
+        # otherwise; an event there orders the read after the kernels that make the values,
+        # and waiting for it holds neither the training thread nor its stream.
+        side.wait_event(torch.cuda.default_stream(device).record_event())
+        with torch.cuda.stream(side):
+            return [float(number) for number in torch.stack(scalars).tolist()]
+
+
+def _finite(value: Any) -> Number:
+    number = float(value)
+    return number if math.isfinite(number) else None

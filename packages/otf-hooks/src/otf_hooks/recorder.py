@@ -1,0 +1,108 @@
+"""The hot path: what the training thread does to record a step.
+
+It appends references to a `deque`, whose appends and pops are atomic, so that the training thread
+and the writer share no lock. Numbers and CPU tensors are read at once (a CPU tensor costs no
+synchronisation, and may be changed in place by the next step). A tensor on an accelerator is only
+held; the writer reads it back.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Union
+
+import torch
+from otf_session.events import AnyEvent
+
+
+class HeldTensor(NamedTuple):
+    """A scalar on an accelerator, and its version when it was recorded."""
+
+    tensor: torch.Tensor
+    version: int
+
+
+Value = Union[float, int, HeldTensor]
+
+
+class Measurement(NamedTuple):
+    """What was measured at one step of one run; `time` is in seconds since the epoch."""
+
+    run: str
+    step: int
+    time: float
+    values: Dict[str, Value]
+
+
+Item = Union[Measurement, AnyEvent]
+
+
+class Recorder:
+    """The buffer between the training thread and the writer."""
+
+    def __init__(
+        self, warn: Callable[[str], None], clock: Callable[[], float] = time.time
+    ) -> None:
+        self._items: Deque[Item] = deque()
+        self._append = self._items.append
+        self._clock = clock
+        self._warn = warn
+        self._skipped: set[str] = set()
+        #: Metrics whose tensors the script changes in place: they are copied when recorded.
+        self.copied: set[str] = set()
+
+    def record(self, run: str, step: int, values: Mapping[str, Any]) -> None:
+        """Record the values measured at a step: numbers, or tensors with one element."""
+        held: Dict[str, Value] = {}
+        for name, value in values.items():
+            if type(value) is float or type(value) is int:
+                held[name] = value
+            else:
+                taken = self._take(name, value)
+                if taken is not None:
+                    held[name] = taken
+        if held:
+            self._append(Measurement(run, step, self._clock(), held))
+
+    def add(self, event: AnyEvent) -> None:
+        """Record an event."""
+        self._append(event)
+
+    def drain(self) -> List[Item]:
+        """Everything recorded since the last call, in order. For the writer thread only."""
+        items = self._items
+        return [items.popleft() for _ in range(len(items))]
+
+    def _take(self, name: str, value: Any) -> Optional[Value]:
+        if isinstance(value, torch.Tensor):
+            if value.numel() == 1:
+                return self._take_tensor(name, value)
+        else:
+            try:
+                return float(value)
+            except (TypeError, ValueError):
+                pass
+        if name not in self._skipped:
+            self._skipped.add(name)
+            self._warn(
+                f"The metric '{name}' is not recorded: it is {_described(value)}, and a metric is "
+                "one number or a tensor with one element."
+            )
+        return None
+
+    def _take_tensor(self, name: str, value: torch.Tensor) -> Value:
+        if value.device.type == "cpu":
+            return float(value.item())
+        # Detached, so that the loss does not keep its graph alive until the writer has read it.
+        value = value.detach()
+        if name in self.copied or value.is_inference():
+            value = value.clone()
+            return HeldTensor(value, 0 if value.is_inference() else value._version)
+        return HeldTensor(value, value._version)
+
+
+def _described(value: Any) -> str:
+    if isinstance(value, torch.Tensor):
+        return f"a tensor of shape {tuple(value.shape)}"
+    return f"a {type(value).__name__}"
