@@ -53,7 +53,7 @@ def part(batch: Any) -> Parts:
     """
     if isinstance(batch, Mapping):
         return _part_mapping(batch)
-    if isinstance(batch, (list, tuple)) and len(batch) >= 2:
+    if isinstance(batch, (list, tuple)) and len(batch) > 1:
         *inputs, target = batch
         if len(inputs) == 1 and isinstance(inputs[0], Mapping):
             return Parts((), {str(key): value for key, value in inputs[0].items()}, target)

@@ -51,7 +51,7 @@ def _write(path: Path, state: Dict[str, Any]) -> Written:
             os.fsync(file.fileno())
         digest = _sha256(temporary)
         size = temporary.stat().st_size
-        os.replace(temporary, path)
+        temporary.replace(path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink()

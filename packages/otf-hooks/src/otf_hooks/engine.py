@@ -16,12 +16,11 @@ import time
 import traceback
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional
+from typing import Any, Dict, Mapping, Optional
 
 import torch
 from otf_session.commands import CommandRequest, Outcome, Refused, command_name
 from otf_session.events import (
-    AnyEvent,
     CheckpointSaved,
     CommandChanged,
     CommandStatus,
@@ -66,7 +65,7 @@ class Engine:
         recorder: Recorder,
         writer: Writer,
         link: Optional[Link],
-        inbox: "queue.SimpleQueue[CommandRequest]",
+        inbox: queue.SimpleQueue[CommandRequest],
     ) -> None:
         self.store = store
         self.run = ""
@@ -262,9 +261,7 @@ class Engine:
         status = CommandStatus.REFUSED if refused else CommandStatus.APPLIED
         self._recorder.add(self._command_event(request, status, outcome))
         if self._link is not None:
-            self._link.reply(
-                CommandReply(id=request.id, session=self.store.id, outcome=outcome)
-            )
+            self._link.reply(CommandReply(id=request.id, session=self.store.id, outcome=outcome))
         self._writer.wake()
 
     def receive(self, request: CommandRequest) -> None:
@@ -288,9 +285,7 @@ class Engine:
 
     def _changed(self, state: RunState, reason: str = "") -> None:
         self._recorder.add(
-            StateChanged(
-                time=time.time(), run=self.run, state=state, step=self.step, reason=reason
-            )
+            StateChanged(time=time.time(), run=self.run, state=state, step=self.step, reason=reason)
         )
         self._writer.wake()
 
@@ -327,7 +322,7 @@ def open_engine(
             f"Another process has the session {store.id} open. Give this Trainer a session of "
             "its own: make a new one."
         )
-    inbox: "queue.SimpleQueue[CommandRequest]" = queue.SimpleQueue()
+    inbox: queue.SimpleQueue[CommandRequest] = queue.SimpleQueue()
     relay = _Late()
     recorder = Recorder(warn=relay.warn)
     link = (

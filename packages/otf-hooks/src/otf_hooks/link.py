@@ -107,8 +107,17 @@ class Link:
         self._ready = asyncio.Event()
         self._started.set()
         while not self._closing:
-            with contextlib.suppress(OSError, asyncio.TimeoutError, websockets.WebSocketException):
+            try:
                 await self._connect_once()
+            except websockets.InvalidStatus as error:
+                self._warn_once(
+                    f"The server at {self._url} does not take this trainer in (HTTP "
+                    f"{error.response.status_code}): it serves another OnTheFly home than "
+                    f"{self._home.path}, or is no otf serve. Training and its record go on."
+                )
+            except (OSError, asyncio.TimeoutError, websockets.WebSocketException):
+                # No server yet, or no longer: the normal case, tried again below.
+                self.viewers = 0
             self._connected = False
             self.viewers = 0
             self._batches.clear()
@@ -144,9 +153,7 @@ class Link:
         sending = asyncio.ensure_future(self._send(socket))
         receiving = asyncio.ensure_future(self._receive(socket))
         try:
-            done, _ = await asyncio.wait(
-                {sending, receiving}, return_when=asyncio.FIRST_COMPLETED
-            )
+            done, _ = await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
         finally:
@@ -158,9 +165,7 @@ class Link:
         assert self._ready is not None
         while True:
             while self._replies or self._batches:
-                frame: Frame = (
-                    self._replies.popleft() if self._replies else self._batches.popleft()
-                )
+                frame: Frame = self._replies.popleft() if self._replies else self._batches.popleft()
                 await asyncio.wait_for(socket.send(encode(frame)), 60.0)
             if self._closing:
                 return
@@ -188,8 +193,6 @@ class Link:
             self._warn(message)
 
 
-def hello(session: str, last_seq: int, versions: "dict[str, str]") -> TrainerHello:
+def hello(session: str, last_seq: int, versions: dict[str, str]) -> TrainerHello:
     """How a trainer of this version introduces itself."""
-    return TrainerHello(
-        session=session, last_seq=last_seq, protocol=PROTOCOL, versions=versions
-    )
+    return TrainerHello(session=session, last_seq=last_seq, protocol=PROTOCOL, versions=versions)

@@ -8,7 +8,7 @@ from typing import Any, Callable, Dict, Iterable, List, Optional, Sequence, Tupl
 import torch
 from otf_session.events import Metrics
 
-from .recorder import HeldTensor, Measurement
+from .recorder import HeldTensor, Measurement, version_of
 
 Number = Optional[float]
 
@@ -58,7 +58,7 @@ class TensorReader:
         for (device, _), found in places.items():
             held = [values[name] for values, name in found]
             for (values, name), item, number in zip(found, held, self._numbers(device, held)):
-                changed = not item.tensor.is_inference() and item.tensor._version != item.version
+                changed = version_of(item.tensor) != item.version
                 if changed:
                     self._on_changed(name)
                 values[name] = math.nan if changed else number

@@ -41,9 +41,7 @@ Item = Union[Measurement, AnyEvent]
 class Recorder:
     """The buffer between the training thread and the writer."""
 
-    def __init__(
-        self, warn: Callable[[str], None], clock: Callable[[], float] = time.time
-    ) -> None:
+    def __init__(self, warn: Callable[[str], None], clock: Callable[[], float] = time.time) -> None:
         self._items: Deque[Item] = deque()
         self._append = self._items.append
         self._clock = clock
@@ -98,8 +96,12 @@ class Recorder:
         value = value.detach()
         if name in self.copied or value.is_inference():
             value = value.clone()
-            return HeldTensor(value, 0 if value.is_inference() else value._version)
-        return HeldTensor(value, value._version)
+        return HeldTensor(value, version_of(value))
+
+
+def version_of(tensor: torch.Tensor) -> int:
+    """How often a tensor was changed in place; torch does not count for inference tensors."""
+    return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001
 
 
 def _described(value: Any) -> str:

@@ -76,7 +76,7 @@ class Writer:
         # The thread's boundary: what goes wrong in one round must not end the record.
         try:
             self._write()
-        except Exception:
+        except Exception:  # noqa: BLE001
             self._warn(f"A part of the record was lost by a fault:\n{traceback.format_exc()}")
 
     def _write(self) -> None:

@@ -11,6 +11,8 @@ PORT_VARIABLE = "ONTHEFLY_DASHBOARD_PORT"
 DEFAULT_PORT = 47621
 DEFAULT_HOST = "127.0.0.1"
 
+_HIGHEST_PORT = 65535
+
 
 def dashboard_port(given: Optional[int] = None, *, argument: str = "dashboard_port") -> int:
     """The port that was given, else the one in `$ONTHEFLY_DASHBOARD_PORT`, else 47621.
@@ -66,6 +68,6 @@ def ensure_token(home: Home) -> str:
 
 
 def _checked(port: int, name: str, *, shown: object) -> int:
-    if not isinstance(port, int) or not 1 <= port <= 65535:
+    if not isinstance(port, int) or not 1 <= port <= _HIGHEST_PORT:
         raise InvalidPort(f"{name} is {shown!r}, which is no port. Use a number from 1 to 65535.")
     return port

@@ -46,12 +46,20 @@ def session() -> None:
 @app.command("list")
 def list_sessions(home: Optional[Path] = HomeOption, as_json: bool = JsonOption) -> None:
     """List all sessions, the newest first."""
+    from .errors import SessionError
     from .home import Home
-    from .queries import session_summaries
+    from .queries import session_summary
+    from .store import SessionReader
 
+    summaries = []
     with user_errors():
         found = Home.find(home)
-        summaries = list(session_summaries(found.session_folders()))[::-1]
+        for folder in found.session_folders()[::-1]:
+            try:
+                with SessionReader(folder) as reader:
+                    summaries.append(session_summary(reader))
+            except SessionError as error:
+                typer.echo(f"warning: {error}", err=True)
     if as_json:
         _print_json(summaries)
     elif summaries:
@@ -104,13 +112,16 @@ def _print(table: Any) -> None:
 
 
 def _table(*columns: str) -> Any:
+    """A table with these columns; those whose name ends in `>` hold numbers."""
     from rich.box import SIMPLE
     from rich.table import Table
 
     table = Table(box=SIMPLE, pad_edge=False)
     for column in columns:
-        name, _, right = column.partition(">")
-        table.add_column(name, justify="right" if _ else "left", overflow="fold")
+        numeric = column.endswith(">")
+        table.add_column(
+            column.rstrip(">"), justify="right" if numeric else "left", overflow="fold"
+        )
     return table
 
 

@@ -13,15 +13,15 @@ class CommandBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """The base of every command; `kind` is its name on the wire."""
 
 
-class Pause(CommandBase, tag="pause"):
+class Pause(CommandBase, frozen=True, kw_only=True, tag="pause"):
     """Hold training at the next safe point; the step count stays until `Resume`."""
 
 
-class Resume(CommandBase, tag="resume"):
+class Resume(CommandBase, frozen=True, kw_only=True, tag="resume"):
     """Let a paused run go on."""
 
 
-class Stop(CommandBase, tag="stop"):
+class Stop(CommandBase, frozen=True, kw_only=True, tag="stop"):
     """End training at the next safe point. A checkpoint is saved, and the script goes on."""
 
 
@@ -32,14 +32,14 @@ class OutcomeBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """The base of both answers to a command."""
 
 
-class Applied(OutcomeBase, tag="applied"):
+class Applied(OutcomeBase, frozen=True, kw_only=True, tag="applied"):
     """The command took effect at `step`. `message` says what is the case now."""
 
     step: int
     message: str = ""
 
 
-class Refused(OutcomeBase, tag="refused"):
+class Refused(OutcomeBase, frozen=True, kw_only=True, tag="refused"):
     """The command changed nothing. `reason` says why, and what would work instead."""
 
     reason: str

@@ -43,7 +43,7 @@ class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """The base of every event; `kind` is its tag on the wire and in the store."""
 
 
-class ProcessStarted(Event, tag="process-started"):
+class ProcessStarted(Event, frozen=True, kw_only=True, tag="process-started"):
     """A training process opened the session.
 
     `versions` maps distribution names to the versions in use; `argv` is the command line.
@@ -57,7 +57,7 @@ class ProcessStarted(Event, tag="process-started"):
     versions: Dict[str, str]
 
 
-class RunStarted(Event, tag="run-started"):
+class RunStarted(Event, frozen=True, kw_only=True, tag="run-started"):
     """A run came into being. `parents` names the runs it grew from; a baseline has none."""
 
     time: float
@@ -65,7 +65,7 @@ class RunStarted(Event, tag="run-started"):
     parents: List[str] = []
 
 
-class StateChanged(Event, tag="state-changed"):
+class StateChanged(Event, frozen=True, kw_only=True, tag="state-changed"):
     """A run's state changed at `step`. `reason` says why, where it is not obvious."""
 
     time: float
@@ -75,7 +75,7 @@ class StateChanged(Event, tag="state-changed"):
     reason: str = ""
 
 
-class EpochStarted(Event, tag="epoch-started"):
+class EpochStarted(Event, frozen=True, kw_only=True, tag="epoch-started"):
     """Epoch `epoch` (from 1) began; its first step is `step + 1`."""
 
     time: float
@@ -84,7 +84,7 @@ class EpochStarted(Event, tag="epoch-started"):
     step: int
 
 
-class Metrics(Event, tag="metrics"):
+class Metrics(Event, frozen=True, kw_only=True, tag="metrics"):
     """Measurements of some steps, in columns.
 
     `steps` and `times` have one entry per step, and each list in `values` has one entry per step.
@@ -98,7 +98,7 @@ class Metrics(Event, tag="metrics"):
     values: Dict[str, List[Optional[float]]]
 
 
-class LogLine(Event, tag="log"):
+class LogLine(Event, frozen=True, kw_only=True, tag="log"):
     """A line of the run's log. `level` is the number of Python's `logging` (20 is INFO)."""
 
     time: float
@@ -109,7 +109,7 @@ class LogLine(Event, tag="log"):
     text: str
 
 
-class CheckpointSaved(Event, tag="checkpoint-saved"):
+class CheckpointSaved(Event, frozen=True, kw_only=True, tag="checkpoint-saved"):
     """A checkpoint was written. `size` is in bytes; a relative `path` is relative to the session."""
 
     time: float
@@ -121,7 +121,7 @@ class CheckpointSaved(Event, tag="checkpoint-saved"):
     sha256: str
 
 
-class EvaluationFinished(Event, tag="evaluation-finished"):
+class EvaluationFinished(Event, frozen=True, kw_only=True, tag="evaluation-finished"):
     """The live weights were evaluated over one split (`validation` or `test`) at `step`.
 
     `values` are means over `samples` samples; `null` is a mean that is not finite.
@@ -135,7 +135,7 @@ class EvaluationFinished(Event, tag="evaluation-finished"):
     values: Dict[str, Optional[float]]
 
 
-class CommandChanged(Event, tag="command-changed"):
+class CommandChanged(Event, frozen=True, kw_only=True, tag="command-changed"):
     """A command was received by the training process, or was applied or refused at `step`."""
 
     time: float
@@ -148,7 +148,7 @@ class CommandChanged(Event, tag="command-changed"):
     outcome: Optional[Outcome] = None
 
 
-class RecordsDropped(Event, tag="records-dropped"):
+class RecordsDropped(Event, frozen=True, kw_only=True, tag="records-dropped"):
     """The store could not be written for so long that `count` records had to be given up."""
 
     time: float

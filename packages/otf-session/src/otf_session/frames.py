@@ -23,7 +23,7 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True, tag_field="frame"):
     """The base of every frame; `frame` is its tag."""
 
 
-class TrainerHello(Frame, tag="trainer-hello"):
+class TrainerHello(Frame, frozen=True, kw_only=True, tag="trainer-hello"):
     """A trainer introduces itself. `last_seq` is the newest event in its store."""
 
     session: str
@@ -32,33 +32,33 @@ class TrainerHello(Frame, tag="trainer-hello"):
     versions: Dict[str, str] = {}
 
 
-class TrainerWelcome(Frame, tag="trainer-welcome"):
+class TrainerWelcome(Frame, frozen=True, kw_only=True, tag="trainer-welcome"):
     """The server takes the trainer in; `viewers` dashboards are open."""
 
     server_version: str
     viewers: int
 
 
-class Refusal(Frame, tag="refusal"):
+class Refusal(Frame, frozen=True, kw_only=True, tag="refusal"):
     """The server does not take the peer in. `reason` and `remedy` are sentences for a person."""
 
     reason: str
     remedy: str
 
 
-class Viewers(Frame, tag="viewers"):
+class Viewers(Frame, frozen=True, kw_only=True, tag="viewers"):
     """The number of open dashboards has changed."""
 
     count: int
 
 
-class CommandDelivery(Frame, tag="command-delivery"):
+class CommandDelivery(Frame, frozen=True, kw_only=True, tag="command-delivery"):
     """A command for the trainer."""
 
     request: CommandRequest
 
 
-class Batch(Frame, tag="batch"):
+class Batch(Frame, frozen=True, kw_only=True, tag="batch"):
     """Consecutive events of one session; the first has `seq` `first`, the next `first + 1`, ..."""
 
     session: str
@@ -71,7 +71,7 @@ class Batch(Frame, tag="batch"):
         return self.first + len(self.events) - 1
 
 
-class CommandReply(Frame, tag="command-reply"):
+class CommandReply(Frame, frozen=True, kw_only=True, tag="command-reply"):
     """The one answer to the command `id`."""
 
     id: str
@@ -79,7 +79,7 @@ class CommandReply(Frame, tag="command-reply"):
     outcome: Outcome
 
 
-class DashboardWelcome(Frame, tag="dashboard-welcome"):
+class DashboardWelcome(Frame, frozen=True, kw_only=True, tag="dashboard-welcome"):
     """The server greets a dashboard with all sessions it knows."""
 
     server_version: str
@@ -88,20 +88,20 @@ class DashboardWelcome(Frame, tag="dashboard-welcome"):
     sessions: List[SessionSummary]
 
 
-class Subscribe(Frame, tag="subscribe"):
+class Subscribe(Frame, frozen=True, kw_only=True, tag="subscribe"):
     """Send every event of `session` whose `seq` is greater than `after`, and all that follow."""
 
     session: str
     after: int
 
 
-class Unsubscribe(Frame, tag="unsubscribe"):
+class Unsubscribe(Frame, frozen=True, kw_only=True, tag="unsubscribe"):
     """Send no more events of `session`."""
 
     session: str
 
 
-class CommandSubmission(Frame, tag="command-submission"):
+class CommandSubmission(Frame, frozen=True, kw_only=True, tag="command-submission"):
     """A dashboard asks for a command; the answer is a `CommandReply` with the same `id`."""
 
     id: str
@@ -109,19 +109,19 @@ class CommandSubmission(Frame, tag="command-submission"):
     command: Command
 
 
-class SessionChanged(Frame, tag="session-changed"):
+class SessionChanged(Frame, frozen=True, kw_only=True, tag="session-changed"):
     """A session appeared or changed: its state, its connection, its runs."""
 
     session: SessionSummary
 
 
-class SessionGone(Frame, tag="session-gone"):
+class SessionGone(Frame, frozen=True, kw_only=True, tag="session-gone"):
     """A session's folder is no longer there."""
 
     session: str
 
 
-class Behind(Frame, tag="behind"):
+class Behind(Frame, frozen=True, kw_only=True, tag="behind"):
     """The dashboard read too slowly: events were left out. Take a new snapshot of `session`."""
 
     session: str

@@ -1,8 +1,8 @@
 """Where sessions lie on disk, and how a person names one.
 
-    <home>/token                     the secret that dashboards and trainers show the server
-    <home>/sessions/<id>/            one session
-        session.sqlite  alive.lock  checkpoints/
+<home>/token                     the secret that dashboards and trainers show the server
+<home>/sessions/<id>/            one session
+session.sqlite  alive.lock  checkpoints/
 """
 
 import os

@@ -86,7 +86,7 @@ class MetricColumnRow(Row):
     seq = peewee.IntegerField()
     run = peewee.TextField()
     name = peewee.TextField()
-    count = peewee.IntegerField()
+    size = peewee.IntegerField(column_name="count")
     nonfinite = peewee.IntegerField()
     first_step = peewee.IntegerField()
     last_step = peewee.IntegerField()

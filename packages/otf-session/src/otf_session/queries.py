@@ -1,6 +1,5 @@
 """Reads for lists, charts, logs and tables. Each is executed on the database it is given."""
 
-from pathlib import Path
 from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Type, TypeVar
 
 import msgspec
@@ -79,13 +78,6 @@ def session_summary(reader: SessionReader, *, connected: bool = False) -> Sessio
         last_seq=newest_seq(reader.database),
         connected=connected,
     )
-
-
-def session_summaries(folders: Sequence[Path]) -> Iterator[SessionSummary]:
-    """Each of these sessions at a glance."""
-    for folder in folders:
-        with SessionReader(folder) as reader:
-            yield session_summary(reader)
 
 
 def run_summaries(database: Any) -> List[RunSummary]:
@@ -178,7 +170,8 @@ def events_after(database: Any, after: int, limit: int) -> List[AnyEvent]:
 
 
 def _event(row: Any) -> AnyEvent:
-    return _event_decoder.decode(row.body)
+    event: AnyEvent = _event_decoder.decode(row.body)
+    return event
 
 
 def _log_line(row: Any) -> LogLine:
@@ -203,12 +196,9 @@ def _metrics_between(database: Any, first: int, last: int) -> Dict[int, AnyEvent
     }
 
 
-def _chunks(
-    database: Any, run: str, name: str, bounds: Optional[Tuple[int, int]]
-) -> List[Chunk]:
-    fields = [getattr(MetricColumnRow, field) for field in Chunk._fields]
-    query = (
-        MetricColumnRow.select(*fields)
+def _chunks(database: Any, run: str, name: str, bounds: Optional[Tuple[int, int]]) -> List[Chunk]:
+    query: Any = (
+        MetricColumnRow.select(*(getattr(MetricColumnRow, field) for field in Chunk._fields))
         .where((MetricColumnRow.run == run) & (MetricColumnRow.name == name))
         .order_by(MetricColumnRow.seq)
     )
@@ -224,7 +214,7 @@ def _chunk_reader(database: Any, run: str, name: str) -> Any:
     def read(seqs: Sequence[int]) -> Iterator[Point]:
         # SQLite allows a limited number of values in one statement.
         for start in range(0, len(seqs), 500):
-            query = (
+            query: Any = (
                 MetricColumnRow.select(MetricBatchRow.steps, MetricColumnRow.values)
                 .join(MetricBatchRow, on=(MetricBatchRow.seq == MetricColumnRow.seq))
                 .where(

@@ -119,13 +119,16 @@ class SessionReader:
             try:
                 self.database.connect()
                 self.database.begin()
-                if migrations.check(self.database) == 0:
-                    raise StoreDamaged(f"{self.folder / DATABASE} holds no session yet.")
+                self._check()
             except BaseException:
                 self.database.close()
                 raise
         self._errors.enter_context(_storage_errors(self.folder))
         return self
+
+    def _check(self) -> None:
+        if migrations.check(self.database) == 0:
+            raise StoreDamaged(f"{self.folder / DATABASE} holds no session.")
 
     def __exit__(
         self,
@@ -194,7 +197,7 @@ def _column_row(seq: int, event: Metrics, name: str) -> Dict[str, Any]:
         "seq": seq,
         "run": event.run,
         "name": name,
-        "count": len(values),
+        "size": len(values),
         "nonfinite": len(values) - len(finite),
         "first_step": min(event.steps),
         "last_step": max(event.steps),

@@ -14,7 +14,7 @@ class Chunk(NamedTuple):
     """What is known of consecutive points without reading them."""
 
     seq: int
-    count: int
+    size: int
     nonfinite: int
     first_step: int
     last_step: int
@@ -44,7 +44,7 @@ def thin(
         min(chunk.first_step for chunk in chunks),
         max(chunk.last_step for chunk in chunks),
     )
-    if sum(chunk.count for chunk in chunks) <= points:
+    if sum(chunk.size for chunk in chunks) <= points:
         every = read([chunk.seq for chunk in chunks])
         return sorted((point for point in every if first <= point[0] <= last), key=_step)
     buckets = _Buckets(first, last, max(1, points // 2))
@@ -101,7 +101,7 @@ class _Buckets:
         for extremes in (self._low, self._high):
             kept.update({step: value for value, step in extremes.values()})
         kept.update(dict(self._ends))
-        kept.update({step: None for step in self._gap.values()})
+        kept.update(dict.fromkeys(self._gap.values()))
         return sorted(kept.items())
 
     def _bucket(self, step: int) -> int:

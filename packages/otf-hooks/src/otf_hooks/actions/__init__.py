@@ -13,7 +13,7 @@ from .stop import stop
 if TYPE_CHECKING:
     from ..engine import Engine
 
-_ACTIONS: Dict[type, "Callable[[Engine, Any], Outcome]"] = {
+_ACTIONS: Dict[type, Callable[[Engine, Any], Outcome]] = {
     Pause: pause,
     Resume: resume,
     Stop: stop,

@@ -40,11 +40,10 @@ def evaluate(
     """
     sums = _WeightedSums()
     with randomness.preserved(), _evaluating(model), torch.no_grad():
-        for batch in loader:
+        for loaded in loader:
             if not keep_going():
                 return None
-            if device is not None:
-                batch = to_device(batch, device)
+            batch = loaded if device is None else to_device(loaded, device)
             metrics = step(batch, state)
             sums.add(_named(metrics, prefix), sample_count(batch))
     if not sums.samples:
@@ -66,8 +65,8 @@ class _WeightedSums:
     def add(self, metrics: Mapping[str, Any], weight: int) -> None:
         self.samples += weight
         for name, value in metrics.items():
-            value = value.detach() if isinstance(value, torch.Tensor) else float(value)
-            self._sums[name] = self._sums.get(name, 0.0) + value * weight
+            number = value.detach() if isinstance(value, torch.Tensor) else float(value)
+            self._sums[name] = self._sums.get(name, 0.0) + number * weight
             self._weights[name] = self._weights.get(name, 0) + weight
 
     def means(self) -> Dict[str, Optional[float]]:

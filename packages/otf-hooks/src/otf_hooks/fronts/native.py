@@ -50,13 +50,14 @@ class Trainer:
         max_epochs: End after so many passes over `train_loader`.
         max_steps: End after so many steps, whichever comes first.
         do_test_after: Evaluate on `test_loader` after training. With a dashboard open the script
-            then stays, paused, and can be resumed for as much training again.
+            then stays, paused, and can be resumed for as much training again (see `linger`).
         val_every_n_epochs: Evaluate on `val_loader` after every n-th epoch.
         save_dir: Where checkpoints are written; by default inside the session's folder.
         dashboard_host: The host of the server, which shares this machine's OnTheFly home.
         dashboard_port: Its port; by default `$ONTHEFLY_DASHBOARD_PORT`, else 47621.
         auto_connect: Link to that server whenever it runs. Without it the run is only recorded.
-        linger: Stay, paused, after training without a test too, where a dashboard is open.
+        linger: Stay, paused, after training where a dashboard is open; by default with
+            `do_test_after` only.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class Trainer:
         dashboard_host: str = DEFAULT_HOST,
         dashboard_port: Optional[int] = None,
         auto_connect: bool = True,
-        linger: bool = False,
+        linger: Optional[bool] = None,
     ) -> None:
         if not isinstance(project, str) or not project.strip():
             raise ArgumentError("project must be a name, such as project='mnist'.")
@@ -88,7 +89,7 @@ class Trainer:
         self._host = dashboard_host
         self._port = find_port(dashboard_port)
         self._connect = auto_connect
-        self._linger = linger or do_test_after
+        self._linger = do_test_after if linger is None else linger
         self._training_step: Optional[steps.Step] = None
         self._validation_step: Optional[steps.Step] = None
         self._folder: Optional[Path] = None

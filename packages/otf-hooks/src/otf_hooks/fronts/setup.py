@@ -68,9 +68,7 @@ def check(
     _check_loader("val_loader", val_loader, required=False)
     _check_loader("test_loader", test_loader, required=False)
     if needs_test_loader and test_loader is None:
-        raise ArgumentError(
-            "do_test_after=True needs data to test on: pass test_loader= to fit."
-        )
+        raise ArgumentError("do_test_after=True needs data to test on: pass test_loader= to fit.")
     if scheduler_interval not in ("epoch", "step"):
         raise ArgumentError(
             f"scheduler_interval is {scheduler_interval!r}; it is 'epoch' or 'step'."

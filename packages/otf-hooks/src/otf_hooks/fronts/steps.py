@@ -89,9 +89,9 @@ def class_accuracy(output: Any, target: Any) -> Optional[torch.Tensor]:
     """The share of right classes for logits (N, C, ...) and class indices (N, ...), else None."""
     if not isinstance(output, torch.Tensor) or not isinstance(target, torch.Tensor):
         return None
-    if target.is_floating_point() or output.ndim < 2 or output.shape[1] < 2:
+    if target.is_floating_point() or output.ndim == 1 or output.ndim != target.ndim + 1:
         return None
-    if output.shape[:1] + output.shape[2:] != target.shape:
+    if output.shape[1] == 1 or output.shape[:1] + output.shape[2:] != target.shape:
         return None
     return (output.argmax(dim=1) == target).float().mean()
 

@@ -85,9 +85,8 @@ class TrainingLoop:
         engine, device, state = self._engine, self._setup.device, self._state
         before = engine.step
         began = time.perf_counter()
-        for batch in self._setup.train_loader:
-            if device is not None:
-                batch = to_device(batch, device)
+        for loaded in self._setup.train_loader:
+            batch = loaded if device is None else to_device(loaded, device)
             state["step"] = engine.step
             metrics = self._training_step(batch, state)
             self._last_loss = loss_of(metrics, "training step")

@@ -4,7 +4,6 @@ The number of the newest applied one is SQLite's `user_version`. A migration is 
 it has been released; a change of the schema is a new file.
 """
 
-import contextlib
 from typing import List, Tuple
 
 import peewee
@@ -41,7 +40,7 @@ def migrate(database: peewee.SqliteDatabase) -> None:
     for number, sql in _MIGRATIONS:
         if number <= found:
             continue
-        with contextlib.closing(database.connection().cursor()), database.atomic("IMMEDIATE"):
+        with database.atomic("IMMEDIATE"):
             for statement in sql.split(";\n"):
                 if statement.strip():
                     database.execute_sql(statement)

@@ -1,0 +1,80 @@
+"""`otf`: the commands of every installed package, under one name.
+
+A package offers a command as a Typer app under the entry-point group `otf.commands`. One that
+fails to import costs a warning that names its distribution, never the other commands.
+"""
+
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, List
+
+import typer
+
+GROUP = "otf.commands"
+
+
+def build(found: "List[EntryPoint]") -> typer.Typer:
+    """The `otf` app with these entry points mounted in the order of their names."""
+    app = typer.Typer(
+        name="otf",
+        help="Watch, pause and steer PyTorch training; merge what it learned.",
+        no_args_is_help=True,
+        pretty_exceptions_enable=False,
+    )
+    app.callback()(_otf)
+    for entry_point in sorted(found, key=lambda entry_point: entry_point.name):
+        try:
+            command = entry_point.load()
+        # A boundary to other people's code, whose import may fail in any way.
+        except Exception as error:  # noqa: BLE001
+            _warn_of(entry_point, error)
+            continue
+        app.add_typer(command, name=entry_point.name)
+    return app
+
+
+def commands() -> "List[EntryPoint]":
+    """What is installed under `otf.commands`."""
+    found: Any = entry_points()
+    if hasattr(found, "select"):
+        return list(found.select(group=GROUP))
+    # Python 3.9 has a mapping here, in which a distribution on the path twice stands twice.
+    return list({entry_point.name: entry_point for entry_point in found.get(GROUP, [])}.values())
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"otf {version('onthefly-ai')}")
+        raise typer.Exit
+
+
+def _otf(
+    version: bool = typer.Option(
+        False,
+        "--version",
+        callback=_print_version,
+        is_eager=True,
+        help="Print the version and exit.",
+    ),
+) -> None:
+    """Watch, pause and steer PyTorch training; merge what it learned."""
+
+
+def _warn_of(entry_point: EntryPoint, error: Exception) -> None:
+    distribution = getattr(entry_point, "dist", None)
+    name = distribution.name if distribution is not None else entry_point.value
+    typer.echo(
+        f"warning: the command 'otf {entry_point.name}' of {name} is not available: "
+        f"{type(error).__name__}: {error}",
+        err=True,
+    )
+
+
+def main() -> None:
+    """The console script `otf`."""
+    build(commands())()
+
+
+if __name__ == "__main__":
+    main()

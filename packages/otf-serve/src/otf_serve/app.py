@@ -1,0 +1,67 @@
+"""The application: its parts, put together."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import AsyncIterator, Callable, List, Optional
+
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import FileResponse, PlainTextResponse, Response
+from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
+from starlette.staticfiles import StaticFiles
+from starlette.types import ASGIApp
+
+from .auth import Guard
+from .catalog import Catalog
+from .http import HANDLERS, Api
+from .hub import Hub
+from .settings import Settings
+from .trainer_socket import TrainerSocket
+from .viewer_socket import ViewerSocket
+from .watch import watch
+
+
+def build(settings: Settings, on_ready: Optional[Callable[[], None]] = None) -> ASGIApp:
+    """The server's application; `on_ready` is called once it can be reached."""
+    hub, catalog = Hub(), Catalog(settings.home)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        watching = asyncio.ensure_future(watch(hub, catalog))
+        if on_ready is not None:
+            on_ready()
+        yield
+        watching.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await watching
+
+    app = Starlette(
+        routes=[
+            *Api(hub, catalog, settings).routes(),
+            WebSocketRoute("/ws/trainer", TrainerSocket(hub, catalog, settings).__call__),
+            WebSocketRoute("/ws/dashboard", ViewerSocket(hub, catalog, settings).__call__),
+            *_page(settings),
+        ],
+        exception_handlers=HANDLERS,
+        lifespan=lifespan,
+    )
+    return Guard(app, settings)
+
+
+def _page(settings: Settings) -> List[BaseRoute]:
+    index = settings.static / "index.html"
+
+    async def page(request: Request) -> Response:
+        if not index.is_file():
+            return PlainTextResponse(
+                "The dashboard is not built in this checkout. Run: nox -s dashboard\n", 503
+            )
+        # Never kept: after an upgrade it names other assets.
+        return FileResponse(index, headers={"cache-control": "no-store"})
+
+    routes: List[BaseRoute] = [Route("/", page)]
+    if settings.static.is_dir():
+        routes.append(Mount("/", StaticFiles(directory=settings.static)))
+    return routes

@@ -1,0 +1,23 @@
+"""What can go wrong with the server, in words for the person who starts it.
+
+ServeError
+├── PortTaken           something else listens on the port
+└── AlreadyServed       a server of this home listens on it: no fault, but the end of this start
+"""
+
+
+class ServeError(Exception):
+    """The root of this package's errors: its message is meant for the user."""
+
+
+class PortTaken(ServeError):
+    """The port belongs to something else."""
+
+
+class AlreadyServed(ServeError):
+    """This home is being served already, at `address` by the process `pid`."""
+
+    def __init__(self, address: str, pid: int) -> None:
+        super().__init__(f"otf serve is already running at {address}")
+        self.address = address
+        self.pid = pid

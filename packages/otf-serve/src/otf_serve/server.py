@@ -1,0 +1,100 @@
+"""Run the application: take the port, say when it is ready, end on Ctrl-C."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import http.client
+import json
+import os
+import socket
+from typing import Any, Callable, Dict, Optional
+
+import uvicorn
+from otf_session.address import PORT_VARIABLE
+
+from .app import build
+from .errors import AlreadyServed, PortTaken, ServeError
+from .settings import Settings
+
+
+def run(settings: Settings, on_ready: Callable[[], None]) -> None:
+    """Serve until Ctrl-C or SIGTERM.
+
+    Raises `AlreadyServed` where a server of the same home has the port, `PortTaken` where anything
+    else has it.
+    """
+    listener = _listen(settings)
+    config = uvicorn.Config(
+        build(settings, on_ready),
+        log_level="warning",
+        access_log=False,
+        # A batch that fills a long gap is larger than uvicorn's default bound.
+        ws_max_size=256 * 1024 * 1024,
+        # Everything stays on this machine, where compressing costs more than it saves.
+        ws_per_message_deflate=False,
+        timeout_graceful_shutdown=1,
+    )
+    try:
+        # Uvicorn ends by raising the signal that ended it; the loop it leaves behind is clean.
+        with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
+            uvicorn.Server(config).run(sockets=[listener])
+    finally:
+        listener.close()
+
+
+def _listen(settings: Settings) -> socket.socket:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    if os.name == "posix":
+        # So that a restart need not wait for the old connections to time out.
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+        # Listening before the application is ready: a caller is kept waiting, not turned away.
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        raise _cannot_listen(settings, error) from error
+    return listener
+
+
+def _cannot_listen(settings: Settings, error: OSError) -> ServeError:
+    if error.errno == errno.EADDRINUSE:
+        return _holder(settings)
+    if error.errno == errno.EACCES:
+        return PortTaken(
+            f"Port {settings.port} needs rights that this user does not have. Choose one above "
+            f"1023: --port or {PORT_VARIABLE}."
+        )
+    return ServeError(
+        f"The address {settings.host}:{settings.port} cannot be listened on: "
+        f"{error.strerror or error}. --host 127.0.0.1 is this machine."
+    )
+
+
+def _holder(settings: Settings) -> ServeError:
+    """Who has the port."""
+    health = _health(settings)
+    if health is not None and health.get("home") == str(settings.home.path):
+        return AlreadyServed(settings.address, int(health["pid"]))
+    who = "something else"
+    if health is not None and health.get("app") == "otf-serve":
+        who = f"an otf serve of another home ({health.get('home', 'another user or token')})"
+    return PortTaken(
+        f"Port {settings.port} is taken by {who}. Choose another with --port, and tell the "
+        f"training scripts with {PORT_VARIABLE}."
+    )
+
+
+def _health(settings: Settings) -> Optional[Dict[str, Any]]:
+    connection = http.client.HTTPConnection(settings.host, settings.port, timeout=2.0)
+    try:
+        connection.request("GET", "/healthz", headers={"Authorization": f"Bearer {settings.token}"})
+        found = json.loads(connection.getresponse().read(65536))
+    except (OSError, http.client.HTTPException, ValueError):
+        return None
+    finally:
+        connection.close()
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,43 @@
+"""What the server looks at by itself: sessions that appear, change or vanish on disk."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import Dict
+
+from otf_session.frames import SessionChanged, SessionGone
+from otf_session.summaries import SessionSummary
+
+from .catalog import Catalog
+from .hub import Hub
+
+#: Seconds between two looks while nothing is heard, for what trainers do not tell: their death.
+_IDLE_SECONDS = 2.0
+#: Seconds between two looks at most, however much is heard.
+_BUSY_SECONDS = 0.5
+
+
+async def watch(hub: Hub, catalog: Catalog) -> None:
+    """Tell dashboards about sessions that look different than before, until cancelled."""
+    shown: Dict[str, SessionSummary] = {}
+    while True:
+        if hub.viewers:
+            shown = await _tell(hub, catalog, shown)
+        hub.changed.clear()
+        await asyncio.sleep(_BUSY_SECONDS)
+        with contextlib.suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(hub.changed.wait(), _IDLE_SECONDS - _BUSY_SECONDS)
+
+
+async def _tell(
+    hub: Hub, catalog: Catalog, shown: Dict[str, SessionSummary]
+) -> Dict[str, SessionSummary]:
+    summaries = await asyncio.to_thread(catalog.summaries, hub.connected)
+    found = {summary.id: summary for summary in summaries}
+    for session, summary in found.items():
+        if shown.get(session) != summary:
+            hub.broadcast(SessionChanged(session=summary))
+    for session in shown.keys() - found.keys():
+        hub.broadcast(SessionGone(session=session))
+    return found
