@@ -1,0 +1,194 @@
+"""The link against a real WebSocket server, which comes, goes and refuses."""
+
+from __future__ import annotations
+
+import contextlib
+import socket
+import threading
+import time
+from http import HTTPStatus
+
+import msgspec
+import pytest
+from otf_hooks.link import Link, hello
+from otf_session.address import ensure_token
+from otf_session.commands import Applied, CommandRequest, Pause
+from otf_session.events import LogLine
+from otf_session.frames import (
+    Batch,
+    CommandDelivery,
+    CommandReply,
+    FromTrainer,
+    Refusal,
+    TrainerHello,
+    TrainerWelcome,
+    Viewers,
+    encode,
+)
+from otf_session.home import Home
+from websockets.sync.server import serve
+
+
+class Server:
+    """Takes one trainer at a time in, and keeps what it says."""
+
+    def __init__(self, port, first=None, status=None):
+        self.frames = []
+        self.sockets = []
+        self._first = first or TrainerWelcome(server_version="1", viewers=2)
+        self._status = status
+        self._server = serve(self._talk, "127.0.0.1", port, process_request=self._request)
+        self._thread = threading.Thread(target=self._server.serve_forever)
+        self._thread.start()
+
+    def _request(self, connection, request):
+        self.authorization = request.headers.get("Authorization")
+        if self._status is not None:
+            return connection.respond(self._status, "no")
+        return None
+
+    def _talk(self, socket):
+        decoder = msgspec.json.Decoder(FromTrainer)
+        self.sockets.append(socket)
+        for message in socket:
+            self.frames.append(decoder.decode(message))
+            if isinstance(self.frames[-1], TrainerHello):
+                socket.send(encode(self._first))
+
+    def close(self):
+        self._server.shutdown()
+        self._thread.join()
+
+
+@pytest.fixture
+def port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@pytest.fixture
+def serving(port):
+    with contextlib.ExitStack() as stack:
+
+        def start(**options):
+            server = Server(port, **options)
+            stack.callback(server.close)
+            return server
+
+        yield start
+
+
+@pytest.fixture
+def commands():
+    return []
+
+
+@pytest.fixture
+def warnings():
+    return []
+
+
+@pytest.fixture
+def link(port, commands, warnings):
+    ensure_token(Home.find())
+    link = Link(
+        home=Home.find(),
+        host="127.0.0.1",
+        port=port,
+        hello=lambda: hello("session", 3, {"otf-hooks": "1"}),
+        on_command=commands.append,
+        warn=warnings.append,
+    )
+    link.start()
+    yield link
+    link.close()
+
+
+def batch(first):
+    line = LogLine(time=1.0, run="r", step=1, level=20, logger="x", text="hello")
+    return Batch(session="session", first=first, events=[line])
+
+
+def wait_until(true, seconds=8.0):
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come about in time"
+        time.sleep(0.01)
+
+
+def test_it_greets_with_the_token_and_learns_who_watches(serving, link):
+    server = serving()
+    wait_until(lambda: link.viewers == 2)
+    assert isinstance(server.frames[0], TrainerHello)
+    assert server.frames[0].last_seq == 3
+    assert server.authorization == f"Bearer {ensure_token(Home.find())}"
+    server.sockets[0].send(encode(Viewers(count=0)))
+    wait_until(lambda: link.viewers == 0)
+
+
+def test_batches_replies_and_commands_pass(serving, link, commands):
+    server = serving()
+    wait_until(lambda: link.viewers == 2)
+    link.publish(batch(4))
+    request = CommandRequest(id="c1", author="dashboard", command=Pause())
+    server.sockets[0].send(encode(CommandDelivery(request=request)))
+    wait_until(lambda: commands == [request])
+    reply = CommandReply(id="c1", session="session", outcome=Applied(step=9))
+    link.reply(reply)
+    wait_until(lambda: server.frames[1:] == [batch(4), reply])
+
+
+def test_it_finds_a_server_that_starts_later_and_one_that_was_restarted(serving, link):
+    link.publish(batch(1))  # nobody there: it stays in the store
+    first = serving()
+    wait_until(lambda: link.viewers == 2)
+    assert [type(frame) for frame in first.frames] == [TrainerHello]
+    first.close()
+    wait_until(lambda: link.viewers == 0)
+    second = serving()
+    wait_until(lambda: link.viewers == 2)
+    link.publish(batch(2))
+    wait_until(lambda: second.frames[1:] == [batch(2)])
+
+
+def test_what_is_queued_is_sent_before_it_closes(serving, link):
+    server = serving()
+    wait_until(lambda: link.viewers == 2)
+    for first in range(1, 101):
+        link.publish(batch(first))
+    link.close()
+    assert server.frames[1:] == [batch(first) for first in range(1, 101)]
+
+
+def test_a_refusal_is_said_once(serving, link, warnings):
+    serving(first=Refusal(reason="Too old.", remedy="pip install --upgrade onthefly-ai"))
+    wait_until(lambda: warnings)
+    time.sleep(1.5)
+    assert warnings == [
+        "The server refuses this trainer. Too old. pip install --upgrade onthefly-ai"
+    ]
+
+
+def test_a_server_of_another_home_is_named_once(serving, link, warnings):
+    serving(status=HTTPStatus.FORBIDDEN)
+    wait_until(lambda: warnings)
+    time.sleep(1.5)
+    assert len(warnings) == 1
+    assert "another OnTheFly home" in warnings[0]
+    assert "HTTP 403" in warnings[0]
+
+
+def test_unreadable_frames_do_not_end_the_link(serving, link, warnings):
+    server = serving()
+    wait_until(lambda: link.viewers == 2)
+    server.sockets[0].send('{"frame": "from-the-future"}')
+    wait_until(lambda: warnings)
+    server.sockets[0].send(encode(Viewers(count=5)))
+    wait_until(lambda: link.viewers == 5)
+
+
+def test_closing_without_a_server_is_quick(link):
+    began = time.monotonic()
+    link.close()
+    assert time.monotonic() - began < 2
