@@ -28,7 +28,7 @@ PACKAGES = {
 #: What a package's own tests need beside it.
 TEST_NEEDS = {
     "otf-session": ["hypothesis"],
-    "otf-merge": ["hypothesis"],
+    "otf-merge": ["hypothesis", "numpy"],
     "otf-hooks": ["numpy"],
     "otf-serve": ["httpx", "hypothesis"],
     "onthefly-ai": ["playwright", "scikit-learn"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 
@@ -14,10 +15,11 @@ from otf_session.home import Home
 
 from .record import of, series, states, summary
 
+numbers = itertools.count(1)
 
-def request(command, number=[0]):
-    number[0] += 1
-    return CommandRequest(id=str(number[0]), author="test", command=command)
+
+def request(command):
+    return CommandRequest(id=str(next(numbers)), author="test", command=command)
 
 
 @pytest.fixture

@@ -11,12 +11,16 @@ import time
 import pytest
 from otf_session.errors import SessionNotFound
 
-from .record import events, latest_folder, of, series, states, summary
+from .record import events, latest_folder, series, states, summary
 
 SCRIPT = """
 import os, signal, sys, threading, time
 import torch
 from otf_hooks import Trainer
+from otf_session.commands import CommandRequest, Stop
+
+def stop():
+    trainer._engine.receive(CommandRequest(id="1", author="test", command=Stop()))
 
 model = torch.nn.Linear(4, 2)
 trainer = Trainer(project="p", run_name="r", max_epochs=100_000, auto_connect=False)
@@ -44,8 +48,21 @@ def run(at_200):
         stderr=subprocess.PIPE,
         text=True,
     )
+    running.append(process)
     assert process.stdout.readline() == "now\n"
     return process
+
+
+running = []
+
+
+@pytest.fixture(autouse=True)
+def _end_what_was_started():
+    yield
+    while running:
+        process = running.pop()
+        process.kill()
+        process.communicate()
 
 
 def recorded():
@@ -115,7 +132,7 @@ def test_kill_9_costs_at_most_the_last_interval_and_reads_as_lost():
 
 
 def test_after_an_ordinary_end_the_script_goes_on():
-    process = run("trainer._engine.stop()")
+    process = run("stop()")
     out, err = process.communicate(timeout=30)
     assert process.returncode == 0
     assert out == "after fit\n"
@@ -128,10 +145,3 @@ def test_a_trainer_that_is_never_fitted_leaves_nothing():
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
     with pytest.raises(SessionNotFound):
         latest_folder()
-
-
-def test_importing_and_fitting_needs_no_server_and_no_dashboard():
-    process = run("trainer._engine.stop()")
-    _, err = process.communicate(timeout=30)
-    assert "otf serve" in err
-    assert of(object)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict, Iterator, List, Mapping, NamedTuple, Optional, Tuple
+from collections.abc import Mapping
+from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
 import torch
 
@@ -10,6 +11,9 @@ from .errors import LoaderError
 
 #: The names under which a batch that is a mapping may hold its target, in the order they are tried.
 TARGET_NAMES = ("target", "targets", "label", "labels", "y")
+
+
+_SEQUENCES = (list, tuple)
 
 
 class Parts(NamedTuple):
@@ -24,19 +28,27 @@ def tensors(batch: Any) -> Iterator[torch.Tensor]:
     """All tensors of a batch, however it is nested."""
     if isinstance(batch, torch.Tensor):
         yield batch
-    elif isinstance(batch, Mapping):
-        for value in batch.values():
-            yield from tensors(value)
     elif isinstance(batch, (list, tuple)):
         for value in batch:
+            yield from tensors(value)
+    elif isinstance(batch, Mapping):
+        for value in batch.values():
             yield from tensors(value)
 
 
 def sample_count(batch: Any) -> int:
     """How many samples a batch has: the length of its first tensor's first dimension, else 1."""
+    # The usual batch, (input, target), without a walk: this runs every step.
+    if type(batch) in _SEQUENCES and batch and type(batch[0]) is torch.Tensor and batch[0].ndim:
+        return batch[0].size(0)
     for tensor in tensors(batch):
         return int(tensor.shape[0]) if tensor.ndim else 1
     return 1
+
+
+def is_on(batch: Any, device: torch.device) -> bool:
+    """Whether all tensors of a batch are on a device already."""
+    return all(tensor.device == device for tensor in tensors(batch))
 
 
 def to_device(batch: Any, device: torch.device) -> Any:

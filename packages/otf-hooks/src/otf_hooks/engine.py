@@ -73,11 +73,12 @@ class Engine:
         self.epoch = 0
         self.gate = Gate()
         self._lock = lock
-        self._recorder = recorder
+        self.recorder = recorder
         self._writer = writer
         self._link = link
         self._inbox = inbox
-        self._inbox_empty = inbox.empty
+        #: Whether no command waits, so that a safe point has nothing to do: a look without a cost.
+        self.is_quiet = inbox.empty
         self._log_tap = LogTap(self._take_line)
         self._termination = TerminationHandler(self._terminated)
 
@@ -91,8 +92,8 @@ class Engine:
         self._log_tap.open()
         self._termination.install()
         self.run = run
-        self._recorder.add(_process_started())
-        self._recorder.add(RunStarted(time=time.time(), run=run))
+        self.recorder.add(_process_started())
+        self.recorder.add(RunStarted(time=time.time(), run=run))
         self._writer.wake()
 
     def running(self) -> None:
@@ -129,21 +130,19 @@ class Engine:
 
     # Recording
 
-    def record(self, values: Mapping[str, Any]) -> None:
-        """Record what was measured at the current step."""
-        self._recorder.record(self.run, self.step, values)
+    def record(self, values: Mapping[str, Any], seconds: float = 0.0, samples: int = 0) -> None:
+        """Record what was measured at the current step, which took `seconds` for `samples`."""
+        self.recorder.record(self.run, self.step, values, seconds, samples)
 
     def start_epoch(self, epoch: int) -> None:
         """Record that an epoch begins; `epoch` counts from 1."""
         self.epoch = epoch
-        self._recorder.add(
-            EpochStarted(time=time.time(), run=self.run, epoch=epoch, step=self.step)
-        )
+        self.recorder.add(EpochStarted(time=time.time(), run=self.run, epoch=epoch, step=self.step))
 
     def evaluated(self, split: str, samples: int, values: Mapping[str, Optional[float]]) -> None:
         """Record the means of an evaluation over one split, also as metrics of this step."""
         self.record({name: float("nan") if v is None else v for name, v in values.items()})
-        self._recorder.add(
+        self.recorder.add(
             EvaluationFinished(
                 time=time.time(),
                 run=self.run,
@@ -168,7 +167,7 @@ class Engine:
             return None
         inside = self.store.folder in written.path.parents
         shown = written.path.relative_to(self.store.folder) if inside else written.path
-        self._recorder.add(
+        self.recorder.add(
             CheckpointSaved(
                 time=time.time(),
                 run=self.run,
@@ -194,8 +193,6 @@ class Engine:
         Called on the training thread between two steps, and between two batches of an
         evaluation. While the run is paused, this does not return.
         """
-        if self._inbox_empty():
-            return not self.gate.is_stopping
         self._execute_waiting()
         while self.gate.is_paused:
             self._hold()
@@ -244,14 +241,14 @@ class Engine:
         self._execute(request)
 
     def _execute_waiting(self) -> None:
-        while not self._inbox_empty():
+        while not self.is_quiet():
             self._execute(self._inbox.get())
 
     def _execute(self, request: CommandRequest) -> None:
         self._answer(request, actions.execute(self, request.command))
 
     def _refuse_rest(self) -> None:
-        while not self._inbox_empty():
+        while not self.is_quiet():
             request = self._inbox.get()
             name = command_name(request.command)
             self._answer(request, Refused(reason=f"The run has ended; there is nothing to {name}."))
@@ -259,14 +256,14 @@ class Engine:
     def _answer(self, request: CommandRequest, outcome: Outcome) -> None:
         refused = isinstance(outcome, Refused)
         status = CommandStatus.REFUSED if refused else CommandStatus.APPLIED
-        self._recorder.add(self._command_event(request, status, outcome))
+        self.recorder.add(self._command_event(request, status, outcome))
         if self._link is not None:
             self._link.reply(CommandReply(id=request.id, session=self.store.id, outcome=outcome))
         self._writer.wake()
 
     def receive(self, request: CommandRequest) -> None:
         """Take a command from the link; it is executed at the next safe point."""
-        self._recorder.add(self._command_event(request, CommandStatus.RECEIVED, None))
+        self.recorder.add(self._command_event(request, CommandStatus.RECEIVED, None))
         self._inbox.put(request)
 
     def _command_event(
@@ -284,13 +281,13 @@ class Engine:
         )
 
     def _changed(self, state: RunState, reason: str = "") -> None:
-        self._recorder.add(
+        self.recorder.add(
             StateChanged(time=time.time(), run=self.run, state=state, step=self.step, reason=reason)
         )
         self._writer.wake()
 
     def _take_line(self, level: int, logger: str, text: str) -> None:
-        self._recorder.add(
+        self.recorder.add(
             LogLine(
                 time=time.time(),
                 run=self.run,

@@ -15,6 +15,28 @@ Number = Optional[float]
 
 def columns(run: str, measurements: Sequence[Measurement]) -> List[Metrics]:
     """The measurements of one run as `Metrics`, one for each set of steps that metrics share."""
+    names = measurements[0].values.keys()
+    # The usual case, in which every step measures the same: no look at single values.
+    if all(item.values.keys() == names for item in measurements):
+        groups = [(list(measurements), list(names))]
+    else:
+        groups = _groups(measurements)
+    events = [_event(run, chosen, shared) for chosen, shared in groups]
+    timed = [item for item in measurements if item.seconds]
+    if timed:
+        derived: Dict[str, List[Number]] = {
+            "step_time": [item.seconds for item in timed],
+            "throughput": [item.samples / item.seconds for item in timed],
+        }
+        if len(groups) == 1 and len(timed) == len(measurements):
+            events[0].values.update({**derived, **events[0].values})
+        else:
+            events.append(Metrics(run=run, values=derived, **_axes(timed)))
+    return events
+
+
+def _groups(measurements: Sequence[Measurement]) -> List[Tuple[List[Measurement], List[str]]]:
+    """The measurements and the names that belong together, because they have all of them."""
     present: Dict[str, List[int]] = {}
     for position, measurement in enumerate(measurements):
         for name in measurement.values:
@@ -22,18 +44,19 @@ def columns(run: str, measurements: Sequence[Measurement]) -> List[Metrics]:
     groups: Dict[Tuple[int, ...], List[str]] = {}
     for name, positions in present.items():
         groups.setdefault(tuple(positions), []).append(name)
-    events = []
-    for where, names in groups.items():
-        chosen = [measurements[position] for position in where]
-        events.append(
-            Metrics(
-                run=run,
-                steps=[item.step for item in chosen],
-                times=[round(item.time, 4) for item in chosen],
-                values={name: [_finite(item.values[name]) for item in chosen] for name in names},
-            )
-        )
-    return events
+    return [([measurements[p] for p in where], names) for where, names in groups.items()]
+
+
+def _event(run: str, measurements: Sequence[Measurement], names: Sequence[str]) -> Metrics:
+    values = {name: _finite([item.values[name] for item in measurements]) for name in names}
+    return Metrics(run=run, values=values, **_axes(measurements))
+
+
+def _axes(measurements: Sequence[Measurement]) -> Dict[str, Any]:
+    return {
+        "steps": [item.step for item in measurements],
+        "times": [round(item.time, 4) for item in measurements],
+    }
 
 
 class TensorReader:
@@ -78,6 +101,8 @@ class TensorReader:
             return [float(number) for number in torch.stack(scalars).tolist()]
 
 
-def _finite(value: Any) -> Number:
-    number = float(value)
-    return number if math.isfinite(number) else None
+def _finite(column: List[Any]) -> List[Number]:
+    # `map` runs in C: this is done for every value that is recorded.
+    if all(map(math.isfinite, column)):
+        return list(map(float, column))
+    return [float(value) if math.isfinite(value) else None for value in column]

@@ -12,6 +12,7 @@ import time
 from collections import deque
 from typing import Any, Callable, Deque, Dict, List, Mapping, NamedTuple, Optional, Union
 
+import msgspec
 import torch
 from otf_session.events import AnyEvent
 
@@ -26,13 +27,22 @@ class HeldTensor(NamedTuple):
 Value = Union[float, int, HeldTensor]
 
 
-class Measurement(NamedTuple):
-    """What was measured at one step of one run; `time` is in seconds since the epoch."""
+class Measurement(msgspec.Struct, frozen=True, gc=False):
+    """What was measured at one step of one run.
+
+    `time` is in seconds since the epoch. Where the step's duration and number of samples are
+    known, `seconds` and `samples`, the writer derives `step_time` and `throughput` from them.
+
+    A msgspec struct, because one is made every step: it is made in C, and holds no cycles that
+    the garbage collector would have to look for.
+    """
 
     run: str
     step: int
     time: float
     values: Dict[str, Value]
+    seconds: float = 0.0
+    samples: int = 0
 
 
 Item = Union[Measurement, AnyEvent]
@@ -47,21 +57,34 @@ class Recorder:
         self._clock = clock
         self._warn = warn
         self._skipped: set[str] = set()
+        #: Whether any value was ever held back: without one nobody has to look for them.
+        self.holds = False
         #: Metrics whose tensors the script changes in place: they are copied when recorded.
         self.copied: set[str] = set()
 
-    def record(self, run: str, step: int, values: Mapping[str, Any]) -> None:
+    def record(
+        self,
+        run: str,
+        step: int,
+        values: Mapping[str, Any],
+        seconds: float = 0.0,
+        samples: int = 0,
+    ) -> None:
         """Record the values measured at a step: numbers, or tensors with one element."""
         held: Dict[str, Value] = {}
+        # Every statement here is paid for at every step, on the training thread.
         for name, value in values.items():
-            if type(value) is float or type(value) is int:
+            kind = type(value)
+            if kind is float or kind is int:
                 held[name] = value
+            elif kind is torch.Tensor and value.is_cpu and value.ndim == 0:
+                held[name] = value.item()
             else:
                 taken = self._take(name, value)
                 if taken is not None:
                     held[name] = taken
         if held:
-            self._append(Measurement(run, step, self._clock(), held))
+            self._append(Measurement(run, step, self._clock(), held, seconds, samples))
 
     def add(self, event: AnyEvent) -> None:
         """Record an event."""
@@ -90,9 +113,10 @@ class Recorder:
         return None
 
     def _take_tensor(self, name: str, value: torch.Tensor) -> Value:
-        if value.device.type == "cpu":
+        if value.is_cpu:
             return float(value.item())
         # Detached, so that the loss does not keep its graph alive until the writer has read it.
+        self.holds = True
         value = value.detach()
         if name in self.copied or value.is_inference():
             value = value.clone()

@@ -115,7 +115,8 @@ class Writer:
         of one row.
         """
         measurements = [item for item in items if isinstance(item, Measurement)]
-        self._reader.read(measurements)
+        if self._recorder.holds:
+            self._reader.read(measurements)
         events: List[AnyEvent] = []
         gathered: List[Measurement] = []
         for item in items:

@@ -13,11 +13,11 @@ from __future__ import annotations
 import ipaddress
 import secrets
 import socket
-from http.cookies import CookieError, SimpleCookie
 from typing import NamedTuple, Optional
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, QueryParams
+from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -75,7 +75,7 @@ class Guard:
             return Denial(403, f"The origin '{origin}' is not this server.")
         if self._is_token(_bearer(headers)):
             return None
-        if self._is_token(_cookie(headers, self._settings.cookie)):
+        if self._is_token(_cookie(scope, self._settings.cookie)):
             if scope["type"] == "websocket" and origin is None:
                 return Denial(403, "A socket opened with a cookie must say its origin.")
             return None
@@ -125,7 +125,10 @@ def _with_security_headers(send: Send) -> Send:
 
 
 def _name_of(host: str) -> str:
-    return urlsplit(f"//{host}").hostname or ""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 def _is_this_machine(name: str, bound: str) -> bool:
@@ -139,7 +142,10 @@ def _is_this_machine(name: str, bound: str) -> bool:
 
 
 def _is_same_origin(origin: str, host: str) -> bool:
-    parts = urlsplit(origin)
+    try:
+        parts = urlsplit(origin)
+    except ValueError:
+        return False
     return parts.scheme in ("http", "https") and parts.netloc.lower() == host.lower()
 
 
@@ -148,9 +154,6 @@ def _bearer(headers: Headers) -> Optional[str]:
     return token.strip() if kind.lower() == "bearer" else None
 
 
-def _cookie(headers: Headers, name: str) -> Optional[str]:
-    try:
-        found = SimpleCookie(headers.get("cookie", "")).get(name)
-    except CookieError:
-        return None
-    return found.value if found is not None else None
+def _cookie(scope: Scope, name: str) -> Optional[str]:
+    # Not by `http.cookies`: it drops all cookies where one, of another port's server, is unusual.
+    return HTTPConnection(scope).cookies.get(name)

@@ -60,12 +60,15 @@ class Catalog:
     def _fresh(self, folder: Path, connected: frozenset[str]) -> SessionSummary:
         linked = folder.name in connected
         known = self._known.get(folder.name)
+        # Taken before it is read: what is written meanwhile makes another one.
         stamp = _stamp(folder, linked, known[1] if known else None)
         if known is not None and known[0] == stamp:
             return known[1]
         with SessionReader(folder) as reader:
             summary = session_summary(reader, connected=linked)
-        self._known[folder.name] = (_stamp(folder, linked, summary), summary)
+        if summary.state in _ENDED:
+            stamp = (*stamp[:-1], None)
+        self._known[folder.name] = (stamp, summary)
         return summary
 
 
@@ -77,7 +80,6 @@ def _stamp(folder: Path, linked: bool, summary: Optional[SessionSummary]) -> _St
         except FileNotFoundError:
             continue
         files += [path.name, status.st_size, status.st_mtime_ns]
-    if not linked and (summary is None or summary.state not in _ENDED):
-        # Nothing is written when a process is killed; only its lock is gone.
-        files.append(is_alive(folder))
-    return tuple(files)
+    # Nothing is written when a process is killed; only its lock is gone.
+    ended = summary is not None and summary.state in _ENDED
+    return (*files, None if linked or ended else is_alive(folder))

@@ -28,6 +28,8 @@ _commands = msgspec.json.Decoder(Command)
 
 #: Seconds a script waits for a command's outcome; a safe point may be a long step away.
 _COMMAND_SECONDS = 30.0
+#: SQLite's integers have 64 bits.
+_TOO_LARGE = 2**63
 
 
 class BadRequest(Exception):
@@ -188,9 +190,12 @@ def _optional_number(request: Request, name: str) -> Optional[int]:
     if text is None:
         return None
     try:
-        return int(text)
+        number = int(text)
     except ValueError:
         raise BadRequest(f"{name} is {text!r}; it is a whole number.") from None
+    if abs(number) >= _TOO_LARGE:
+        raise BadRequest(f"{name} is {text!r}; it is a whole number below 2**63.")
+    return number
 
 
 def _bounds(request: Request) -> Optional[Tuple[int, int]]:

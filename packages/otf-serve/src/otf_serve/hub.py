@@ -6,6 +6,7 @@ It runs on the event loop and does no I/O of its own: it is handed the functions
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from typing import Callable, Dict, Optional, Protocol, Set, Tuple
 
@@ -45,8 +46,12 @@ class Hub:
         self._viewers: Set[ViewerPeer] = set()
         self._waiting: Dict[Tuple[str, str], Callable[[Outcome], None]] = {}
         self._newest: Dict[str, int] = {}
-        #: Set whenever a session may look different to a viewer.
-        self.changed = asyncio.Event()
+
+    @functools.cached_property
+    def changed(self) -> asyncio.Event:
+        """Set whenever a session may look different to a viewer."""
+        # Made on first use: Python 3.9 ties an event to the loop, which a new hub has not got.
+        return asyncio.Event()
 
     @property
     def connected(self) -> frozenset[str]:

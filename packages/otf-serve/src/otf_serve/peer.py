@@ -21,12 +21,16 @@ class Peer:
         self._socket = socket
         self._queue: Deque[str] = deque()
         self._wake = asyncio.Event()
+        self._full = asyncio.Event()
         self._lock = asyncio.Lock()
 
     def post(self, frame: Frame) -> None:
         """Queue a frame. It is sent by `drain`, in the order of the posts."""
-        self._queue.append(encode(frame))
-        self._wake.set()
+        if len(self._queue) < _MOST_QUEUED:
+            self._queue.append(encode(frame))
+            self._wake.set()
+        else:
+            self._full.set()
 
     async def send(self, text: str) -> None:
         """Send a text now, and wait until the peer has room for it."""
@@ -35,17 +39,22 @@ class Peer:
 
     async def drain(self) -> None:
         """Send what is posted, until it is cancelled or too much has piled up."""
-        while len(self._queue) <= _MOST_QUEUED:
+        await first_to_end(self._send_posted(), self._full.wait())
+
+    async def _send_posted(self) -> None:
+        while True:
             while self._queue:
                 await self.send(self._queue.popleft())
             self._wake.clear()
             await self._wake.wait()
 
     async def texts(self) -> AsyncIterator[str]:
-        """The texts that the peer sends, until it is gone."""
-        with contextlib.suppress(WebSocketDisconnect):
-            while True:
-                yield await self._socket.receive_text()
+        """The texts that the peer sends, until it is gone. A binary message is an empty text."""
+        while True:
+            message = await self._socket.receive()
+            if message["type"] == "websocket.disconnect":
+                return
+            yield message.get("text") or ""
 
 
 async def first_to_end(*coroutines: object) -> None:

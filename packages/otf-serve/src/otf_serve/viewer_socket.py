@@ -122,7 +122,7 @@ class _Viewer:
             return
         feed = Feed(
             session=frame.session,
-            after=frame.after,
+            after=max(frame.after, 0),
             newest=max(self._hub.newest(frame.session), summary.last_seq),
             read=partial(_read, folder),
             send=self.peer.send,

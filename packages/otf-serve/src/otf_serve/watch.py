@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import Dict
 
+from otf_session.errors import SessionError
 from otf_session.frames import SessionChanged, SessionGone
 from otf_session.summaries import SessionSummary
 
 from .catalog import Catalog
 from .hub import Hub
+
+_logger = logging.getLogger("otf_serve")
 
 #: Seconds between two looks while nothing is heard, for what trainers do not tell: their death.
 _IDLE_SECONDS = 2.0
@@ -23,7 +27,10 @@ async def watch(hub: Hub, catalog: Catalog) -> None:
     shown: Dict[str, SessionSummary] = {}
     while True:
         if hub.viewers:
-            shown = await _tell(hub, catalog, shown)
+            try:
+                shown = await _tell(hub, catalog, shown)
+            except (SessionError, OSError) as error:
+                _logger.warning("The sessions cannot be read for now: %s", error)
         hub.changed.clear()
         await asyncio.sleep(_BUSY_SECONDS)
         with contextlib.suppress(asyncio.TimeoutError):

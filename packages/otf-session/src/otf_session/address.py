@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import time
 from typing import Optional
 
 from .errors import HomeUnusable, InvalidPort
@@ -12,6 +13,8 @@ DEFAULT_PORT = 47621
 DEFAULT_HOST = "127.0.0.1"
 
 _HIGHEST_PORT = 65535
+#: Seconds that another server may take to write the token it makes.
+_TOKEN_SECONDS = 1.0
 
 
 def dashboard_port(given: Optional[int] = None, *, argument: str = "dashboard_port") -> int:
@@ -34,12 +37,13 @@ def dashboard_port(given: Optional[int] = None, *, argument: str = "dashboard_po
 def read_token(home: Home) -> Optional[str]:
     """The token of the server of this home, or None where no server was ever started."""
     try:
-        return home.token_file.read_text().strip() or None
+        return home.token_file.read_text(encoding="ascii").strip() or None
     except FileNotFoundError:
         return None
-    except OSError as error:
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise HomeUnusable(
-            f"The token file {home.token_file} cannot be read: {error.strerror or error}. "
+            f"The token file {home.token_file} cannot be read: {reason}. "
             "It belongs to the user who first ran `otf serve`."
         ) from error
 
@@ -51,7 +55,7 @@ def ensure_token(home: Home) -> str:
         # O_EXCL: of two servers that start at once, one makes the token and the other reads it.
         descriptor = os.open(home.token_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     except FileExistsError:
-        existing = read_token(home)
+        existing = _wait_for_token(home)
         if existing is None:
             raise HomeUnusable(
                 f"The token file {home.token_file} is empty. Delete it and start again."
@@ -65,6 +69,16 @@ def ensure_token(home: Home) -> str:
     with os.fdopen(descriptor, "w") as file:
         file.write(token + "\n")
     return token
+
+
+def _wait_for_token(home: Home) -> Optional[str]:
+    # The other server makes the file and then writes it: for a moment it is empty.
+    deadline = time.monotonic() + _TOKEN_SECONDS
+    while True:
+        token = read_token(home)
+        if token is not None or time.monotonic() > deadline:
+            return token
+        time.sleep(0.01)
 
 
 def _checked(port: int, name: str, *, shown: object) -> int:

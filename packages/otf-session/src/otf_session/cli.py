@@ -107,8 +107,9 @@ def _print(table: Any) -> None:
     from rich.console import Console
 
     # A program that reads the table through a pipe gets whole lines, never ones cut at 80.
-    console = Console() if sys.stdout.isatty() else Console(width=160)
-    console.print(table)
+    width = None if sys.stdout.isatty() else 160
+    # The cells are other people's words: `[x]` in an exception's text is no markup.
+    Console(width=width, markup=False, emoji=False).print(table)
 
 
 def _table(*columns: str) -> Any:

@@ -7,9 +7,10 @@ session.sqlite  alive.lock  checkpoints/
 
 import os
 import secrets
+import shutil
 import time
 from pathlib import Path
-from typing import List, Optional, Union
+from typing import Callable, List, Optional, Union
 
 import platformdirs
 
@@ -22,6 +23,8 @@ DATABASE = "session.sqlite"
 # Without i, l, o, 0 and 1, which people misread.
 _KEY_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 _KEY_LENGTH = 4
+# Longer ones are no ids, and file systems refuse to look them up.
+_LONGEST_NAME = 60
 
 
 class Home:
@@ -59,24 +62,34 @@ class Home:
                 f"Change its permissions, or set {HOME_VARIABLE} to a folder you can write."
             )
 
-    def create_session_folder(self) -> Path:
-        """Make the folder of a new session; its name is the session's id."""
+    def new_session(self, fill: Callable[[Path, str], None]) -> Path:
+        """Make a new session's folder, which appears complete or not at all.
+
+        `fill` is called with a hidden folder and the session's id, which is the folder's name
+        afterwards.
+        """
         self.ensure()
-        while True:
-            folder = self.sessions / _new_session_id()
-            try:
-                folder.mkdir()
-            except FileExistsError:
-                continue
-            except OSError as error:
-                raise self._unusable(error) from error
-            (folder / "checkpoints").mkdir()
-            return folder
+        session_id = _new_session_id()
+        draft = self.sessions / f".{session_id}"
+        try:
+            (draft / "checkpoints").mkdir(parents=True)
+            fill(draft, session_id)
+            return draft.rename(self.sessions / session_id)
+        except OSError as error:
+            raise self._unusable(error) from error
+        finally:
+            # Where all went well it is gone already.
+            shutil.rmtree(draft, ignore_errors=True)
 
     def session_folders(self) -> List[Path]:
         """All sessions' folders, the newest last; none where there is no home yet."""
         try:
-            folders = [path for path in self.sessions.iterdir() if (path / DATABASE).is_file()]
+            folders = [
+                path
+                for path in self.sessions.iterdir()
+                # A hidden one is being made, or was when its trainer was killed.
+                if not path.name.startswith(".") and (path / DATABASE).is_file()
+            ]
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -126,4 +139,5 @@ def _answers_to(session_id: str, name: str) -> bool:
 
 
 def _is_plain_name(name: str) -> bool:
-    return bool(name) and name not in (".", "..") and not {"/", "\\", "\0"} & set(name)
+    is_short = 0 < len(name) <= _LONGEST_NAME
+    return is_short and not name.startswith(".") and not {"/", "\\", "\0"} & set(name)

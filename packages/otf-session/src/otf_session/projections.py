@@ -7,10 +7,10 @@ million points is listed without reading one.
 from typing import Any, Dict, Sequence, Tuple
 
 import msgspec
-import peewee
 
+from . import statements
 from .events import AnyEvent, EpochStarted, Metrics, RunStarted, RunState, StateChanged
-from .models import MetricSeriesRow, RunRow
+from .models import RunRow
 
 
 def apply(database: Any, events: Sequence[AnyEvent]) -> None:
@@ -66,11 +66,4 @@ def _extend_series(database: Any, event: Metrics) -> None:
         }
         for name, values in event.values.items()
     ]
-    MetricSeriesRow.insert_many(rows).on_conflict(
-        conflict_target=[MetricSeriesRow.run, MetricSeriesRow.name],
-        update={
-            MetricSeriesRow.count: MetricSeriesRow.count + peewee.EXCLUDED.count,
-            MetricSeriesRow.last_step: peewee.EXCLUDED.last_step,
-            MetricSeriesRow.last_value: peewee.EXCLUDED.last_value,
-        },
-    ).execute(database)
+    statements.extend_series(database, rows)

@@ -1,16 +1,17 @@
 """The store of one session: opened by its trainer to append, by everyone else to read."""
 
 import contextlib
+import os
 import sqlite3
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Type
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Type
 
 import msgspec
 import peewee
 
-from . import migrations, projections
+from . import migrations, projections, statements
 from .errors import StoreDamaged
 from .events import AnyEvent, LogLine, Metrics
 from .home import DATABASE, Home
@@ -43,12 +44,14 @@ class SessionStore:
     @classmethod
     def create(cls, home: Home, project: str) -> "SessionStore":
         """A new session in a folder of its own under `home`."""
-        folder = home.create_session_folder()
-        store = cls(folder)
-        row = {"id": folder.name, "project": project, "created": time.time()}
-        with store._database.connection_context():
-            SessionRow.insert(row).execute(store._database)
-        return store
+
+        def fill(folder: Path, session_id: str) -> None:
+            database = cls(folder)._database  # noqa: SLF001
+            row = {"id": session_id, "project": project, "created": time.time()}
+            with database.connection_context():
+                SessionRow.insert(row).execute(database)
+
+        return cls(home.new_session(fill))
 
     @property
     def id(self) -> str:
@@ -90,15 +93,10 @@ class SessionStore:
                 logs.append(_log_row(seq, event))
             else:
                 rows.append(_event_row(seq, event))
-        for model, chosen in (
-            (EventRow, rows),
-            (LogRow, logs),
-            (MetricBatchRow, batches),
-            (MetricColumnRow, columns),
-        ):
-            # SQLite allows a limited number of values in one statement.
-            for part in peewee.chunked(chosen, 500):
-                model.insert_many(part).execute(database)
+        statements.insert(database, EventRow, rows)
+        statements.insert(database, LogRow, logs)
+        statements.insert(database, MetricBatchRow, batches)
+        statements.insert(database, MetricColumnRow, columns)
 
 
 class SessionReader:
@@ -109,9 +107,7 @@ class SessionReader:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.database = peewee.SqliteDatabase(
-            (folder / DATABASE).absolute().as_uri() + "?mode=ro", uri=True, timeout=5.0
-        )
+        self.database = peewee.SqliteDatabase(_read_only(folder), uri=True, timeout=5.0)
         self._errors = contextlib.ExitStack()
 
     def __enter__(self) -> "SessionReader":
@@ -127,7 +123,9 @@ class SessionReader:
         return self
 
     def _check(self) -> None:
-        if migrations.check(self.database) == 0:
+        newest = migrations.check(self.database)
+        # The row is missing where the trainer was killed while it made the session.
+        if newest == 0 or not SessionRow.select().exists(self.database):
             raise StoreDamaged(f"{self.folder / DATABASE} holds no session.")
 
     def __exit__(
@@ -139,6 +137,14 @@ class SessionReader:
         self.database.rollback()
         self.database.close()
         self._errors.__exit__(kind, error, trace)
+
+
+def _read_only(folder: Path) -> str:
+    address = (folder / DATABASE).absolute().as_uri() + "?mode=ro"
+    if os.access(folder, os.W_OK) or (folder / (DATABASE + "-wal")).exists():
+        return address
+    # To read a WAL database, SQLite makes files beside it, and here it cannot; nobody writes.
+    return address + "&immutable=1"
 
 
 def newest_seq(database: Any) -> int:
@@ -188,22 +194,24 @@ def _column_rows(seq: int, event: Metrics) -> List[Dict[str, Any]]:
 
 def _column_row(seq: int, event: Metrics, name: str) -> Dict[str, Any]:
     values = event.values[name]
-    finite: List[Tuple[float, int]] = [
-        (value, step) for value, step in zip(values, event.steps) if value is not None
-    ]
-    low, low_step = min(finite) if finite else (None, None)
-    high, high_step = max(finite) if finite else (None, None)
+    steps = event.steps
+    if None in values:
+        finite = [(step, value) for step, value in zip(steps, values) if value is not None]
+        kept_steps, kept = zip(*finite) if finite else ((), ())
+    else:
+        kept_steps, kept = tuple(steps), tuple(values)
+    low, high = (min(kept), max(kept)) if kept else (None, None)
     return {
         "seq": seq,
         "run": event.run,
         "name": name,
         "size": len(values),
-        "nonfinite": len(values) - len(finite),
+        "nonfinite": len(values) - len(kept),
         "first_step": min(event.steps),
         "last_step": max(event.steps),
         "low": low,
-        "low_step": low_step,
+        "low_step": kept_steps[kept.index(low)] if kept else None,
         "high": high,
-        "high_step": high_step,
+        "high_step": kept_steps[kept.index(high)] if kept else None,
         "values": _json.encode(values).decode(),
     }

@@ -40,10 +40,11 @@ def thin(
     """
     if not chunks:
         return []
-    first, last = bounds or (
-        min(chunk.first_step for chunk in chunks),
-        max(chunk.last_step for chunk in chunks),
-    )
+    first = min(chunk.first_step for chunk in chunks)
+    last = max(chunk.last_step for chunk in chunks)
+    if bounds is not None:
+        # Buckets where there are no points would only make the others coarser.
+        first, last = max(first, bounds[0]), min(last, bounds[1])
     if sum(chunk.size for chunk in chunks) <= points:
         every = read([chunk.seq for chunk in chunks])
         return sorted((point for point in every if first <= point[0] <= last), key=_step)

@@ -152,7 +152,7 @@ class Trainer:
             test_loader: For `test_loss`, with `do_test_after`.
             run_name: The run's name, in place of the trainer's.
             scheduler: Stepped after every epoch, or after every step, by `scheduler_interval`
-                (`ReduceLROnPlateau` gets the newest `val_loss`, without validation the `loss`).
+                (`ReduceLROnPlateau` after each validation, with its `val_loss`).
             device: Move the model and its batches there.
             amp: Mixed precision: True (float16 with a scaler on CUDA, bfloat16 elsewhere), or
                 the type.
@@ -200,7 +200,7 @@ class Trainer:
         loop = TrainingLoop(
             engine=engine,
             setup=setup,
-            training_step=self._training_step or steps.training_step,
+            training_step=self._training_step,
             validation_step=self._validation_step or steps.validation_step,
             val_every=self._val_every,
             checkpoints=self._checkpoint_folder(engine),

@@ -69,10 +69,7 @@ def check(
     _check_loader("test_loader", test_loader, required=False)
     if needs_test_loader and test_loader is None:
         raise ArgumentError("do_test_after=True needs data to test on: pass test_loader= to fit.")
-    if scheduler_interval not in ("epoch", "step"):
-        raise ArgumentError(
-            f"scheduler_interval is {scheduler_interval!r}; it is 'epoch' or 'step'."
-        )
+    _check_scheduler(scheduler, scheduler_interval, val_loader)
     if grad_clip_norm is not None and not grad_clip_norm > 0:
         raise ArgumentError(
             f"grad_clip_norm is {grad_clip_norm!r}; it is a norm greater than 0, or None."
@@ -115,6 +112,19 @@ def _check_loader(name: str, loader: Any, *, required: bool) -> None:
         raise ArgumentError(
             f"{name} is an iterator, which is empty after one pass. Pass what it was made from: a "
             "DataLoader, or an object whose __iter__ starts anew."
+        )
+
+
+def _check_scheduler(scheduler: Any, interval: str, val_loader: Any) -> None:
+    if interval not in ("epoch", "step"):
+        raise ArgumentError(f"scheduler_interval is {interval!r}; it is 'epoch' or 'step'.")
+    if scheduler is not None and not hasattr(scheduler, "step"):
+        raise _wrong("scheduler", "a scheduler of torch.optim.lr_scheduler", scheduler)
+    plateau = isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau)
+    if plateau and (val_loader is None or interval != "epoch"):
+        raise ArgumentError(
+            "scheduler is a ReduceLROnPlateau, which follows val_loss: pass val_loader= to fit, "
+            "and leave scheduler_interval at 'epoch'."
         )
 
 

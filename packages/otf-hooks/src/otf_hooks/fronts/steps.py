@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, Callable, ContextManager, Dict, Mapping, Optional
+from collections.abc import Mapping
+from typing import Any, Callable, ContextManager, Dict, Optional
 
 import torch
 
@@ -12,7 +13,11 @@ from ..errors import StepError
 from .setup import Setup
 
 #: A step as a script writes it: from a batch and the loop's state to a dict of metrics.
-Step = Callable[[Any, Dict[str, Any]], Mapping[str, Any]]
+Step = Callable[[Any, Dict[str, Any]], "Mapping[str, Any]"]
+
+
+_SEQUENCES = (list, tuple)
+_PAIR = 2
 
 
 class Precision:
@@ -55,21 +60,71 @@ class _PassThrough:
         return {}
 
 
-def training_step(batch: Any, state: Dict[str, Any]) -> Dict[str, Any]:
-    """The default step: forward, backward, an optimizer step."""
-    optimizer, scaler = state["optimizer"], state["scaler"]
-    parts = part(batch)
-    optimizer.zero_grad(set_to_none=True)
-    with state["autocast"]:
-        output = state["model"](*parts.args, **parts.kwargs)
-        loss = checked_loss(state["loss_fn"](output, parts.target), "loss_fn")
-    scaler.scale(loss).backward()
-    if state["grad_clip_norm"] is not None:
-        scaler.unscale_(optimizer)
-        torch.nn.utils.clip_grad_norm_(state["model"].parameters(), state["grad_clip_norm"])
-    scaler.step(optimizer)
-    scaler.update()
-    return {"loss": loss}
+def default_training_step(setup: Setup, precision: Precision) -> Step:
+    """Forward, backward, an optimizer step: what a script's own training step replaces."""
+    model, optimizer, loss_fn = setup.model, setup.optimizer, setup.loss_fn
+    clip, scaler = setup.grad_clip_norm, precision.scaler
+    clear_gradients = _gradient_clearer(optimizer)
+    assert loss_fn is not None
+
+    def plain(batch: Any, state: Dict[str, Any]) -> Dict[str, Any]:
+        clear_gradients()
+        if type(batch) in _SEQUENCES and len(batch) == _PAIR and type(batch[0]) is torch.Tensor:
+            output, target = model(batch[0]), batch[1]
+        else:
+            args, kwargs, target = part(batch)
+            output = model(*args, **kwargs)
+        loss = loss_fn(output, target)
+        if type(loss) is not torch.Tensor or loss.ndim:
+            checked_loss(loss, "loss_fn")
+        loss.backward()
+        optimizer.step()
+        return {"loss": loss}
+
+    def scaled(batch: Any, state: Dict[str, Any]) -> Dict[str, Any]:
+        clear_gradients()
+        args, kwargs, target = part(batch)
+        with precision.autocast():
+            loss = checked_loss(loss_fn(model(*args, **kwargs), target), "loss_fn")
+        scaler.scale(loss).backward()
+        if clip is not None:
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+        scaler.step(optimizer)
+        scaler.update()
+        return {"loss": loss}
+
+    # Two, and the usual batch in place: every statement of a step is paid for millions of times.
+    return plain if setup.amp_type is None and clip is None else scaled
+
+
+def _gradient_clearer(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
+    """What `optimizer.zero_grad()` does, without the profiler's record around it.
+
+    That record costs a short step more than all that is recorded of the step. An optimizer with a
+    `zero_grad` of its own is left to it.
+    """
+    own = "zero_grad" in vars(optimizer)
+    if own or type(optimizer).zero_grad is not torch.optim.Optimizer.zero_grad:
+        return optimizer.zero_grad
+
+    def clear() -> None:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                parameter.grad = None
+
+    return clear
+
+
+def checked(step: Step) -> Step:
+    """A script's own training step, with a look at what it returns."""
+
+    def checking(batch: Any, state: Dict[str, Any]) -> Mapping[str, Any]:
+        metrics = step(batch, state)
+        check_loss(metrics)
+        return metrics
+
+    return checking
 
 
 def validation_step(batch: Any, state: Dict[str, Any]) -> Dict[str, Any]:
@@ -96,23 +151,26 @@ def class_accuracy(output: Any, target: Any) -> Optional[torch.Tensor]:
     return (output.argmax(dim=1) == target).float().mean()
 
 
-def loss_of(metrics: Any, step: str) -> Any:
-    """The loss in what a training step returned, checked."""
-    if not isinstance(metrics, Mapping):
+def check_loss(metrics: Any) -> None:
+    """Raise `StepError` where what a training step returned holds no usable loss."""
+    if type(metrics) is not dict and not isinstance(metrics, Mapping):
         raise StepError(
-            f"The {step} returned {_described(metrics)}. It must return a dict with a 'loss', such "
-            "as {'loss': loss, 'accuracy': accuracy}."
+            f"The training step returned {_described(metrics)}. It must return a dict with a "
+            "'loss', such as {'loss': loss, 'accuracy': accuracy}."
         )
     if "loss" not in metrics:
         raise StepError(
-            f"The {step} returned a dict with the keys {sorted(map(str, metrics))} and no 'loss'. "
-            "Add the loss of the step: return {'loss': loss, ...}."
+            f"The training step returned a dict with the keys {sorted(map(str, metrics))} and no "
+            "'loss'. Add the loss of the step: return {'loss': loss, ...}."
         )
-    return checked_loss(metrics["loss"], step)
+    checked_loss(metrics["loss"], "training step")
 
 
 def checked_loss(loss: Any, source: str) -> Any:
     """The loss, where it is a number or a tensor with one element; else `StepError`."""
+    # Not isinstance at first: torch's goes through Python, and this runs every step.
+    if type(loss) is torch.Tensor and loss.ndim == 0:
+        return loss
     if isinstance(loss, torch.Tensor):
         if loss.numel() == 1:
             return loss

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from pathlib import Path
-from typing import Any, Dict, Optional
+from typing import Any, Callable, Dict, Mapping, Optional
 
 import torch
 
 from .. import randomness
-from ..batches import sample_count, to_device
+from ..batches import is_on, sample_count, to_device
 from ..engine import Engine
 from ..errors import LoaderError
 from .evaluation import Means, evaluate
 from .setup import Loader, Setup
-from .steps import Precision, Step, loss_of
+from .steps import Precision, Step, checked, default_training_step
 
 
 class TrainingLoop:
@@ -25,21 +26,24 @@ class TrainingLoop:
         *,
         engine: Engine,
         setup: Setup,
-        training_step: Step,
+        training_step: Optional[Step],
         validation_step: Step,
         val_every: int,
         checkpoints: Path,
     ) -> None:
         self._engine = engine
         self._setup = setup
-        self._training_step = training_step
         self._validation_step = validation_step
         self._val_every = val_every
         self._checkpoints = checkpoints
         self._precision = Precision(setup)
+        self._training_step = (
+            default_training_step(setup, self._precision)
+            if training_step is None
+            else checked(training_step)
+        )
         self._state = self._step_state()
-        self._last_loss: Any = None
-        self._val_loss: Optional[float] = None
+        self._val_loss: Optional[float] = None  # until the scheduler has seen it
         #: The newest checkpoint that was written.
         self.checkpoint: Optional[Path] = None
 
@@ -53,7 +57,7 @@ class TrainingLoop:
             cut_short = max_steps is not None and engine.step >= max_steps
             if (engine.epoch % self._val_every == 0 or cut_short) and not self._validate():
                 return False
-            self._step_scheduler("epoch")
+            self._step_scheduler()
         return True
 
     def test(self) -> bool:
@@ -82,28 +86,37 @@ class TrainingLoop:
         )
 
     def _train_epoch(self, max_steps: Optional[int]) -> bool:
-        engine, device, state = self._engine, self._setup.device, self._state
+        # Every statement in this loop is paid for at every step.
+        engine, state, step_once = self._engine, self._state, self._training_step
+        record, run, is_quiet = engine.recorder.record, engine.run, engine.is_quiet
+        scheduler = self._setup.scheduler if self._setup.scheduler_interval == "step" else None
+        groups = self._setup.optimizer.param_groups
+        one_rate = len(groups) == 1
         before = engine.step
+        move = None
         began = time.perf_counter()
         for loaded in self._setup.train_loader:
-            batch = loaded if device is None else to_device(loaded, device)
+            if engine.step == before:
+                move = self._mover(loaded)
+            batch = loaded if move is None else move(loaded)
             state["step"] = engine.step
-            metrics = self._training_step(batch, state)
-            self._last_loss = loss_of(metrics, "training step")
-            values = self._learning_rates()
-            self._step_scheduler("step")
+            metrics = step_once(batch, state)
+            values = {"lr": groups[0]["lr"], **metrics} if one_rate else self._rates(metrics)
+            if scheduler is not None:
+                scheduler.step()
             engine.step += 1
-            seconds = time.perf_counter() - began
-            values["throughput"] = sample_count(batch) / seconds
-            values["step_time"] = seconds
-            values.update(metrics)
-            engine.record(values)
-            if not engine.safe_point():
-                return False
+            now = time.perf_counter()
+            record(run, engine.step, values, now - began, sample_count(batch))
+            # Let go now: a loss that lives through the next step keeps its graph's memory.
+            del metrics, values
+            began = now
+            if not is_quiet():
+                if not engine.safe_point():
+                    return False
+                # A pause is not part of the next step; waiting for its data is.
+                began = time.perf_counter()
             if max_steps is not None and engine.step >= max_steps:
                 return True
-            # A pause is not part of the next step; waiting for its data is.
-            began = time.perf_counter()
         if engine.step == before:
             raise LoaderError(
                 f"train_loader yielded no batch in epoch {engine.epoch}. Check the length of its "
@@ -112,20 +125,27 @@ class TrainingLoop:
             )
         return True
 
-    def _learning_rates(self) -> Dict[str, Any]:
-        groups = self._setup.optimizer.param_groups
-        if len(groups) == 1:
-            return {"lr": groups[0]["lr"]}
-        return {f"lr/{number}": group["lr"] for number, group in enumerate(groups)}
+    def _mover(self, first_batch: Any) -> Optional[Callable[[Any], Any]]:
+        """How batches come to the model's device; None where the loader puts them there."""
+        device = self._setup.device
+        if device is None or is_on(first_batch, device):
+            return None
+        return functools.partial(to_device, device=device)
 
-    def _step_scheduler(self, interval: str) -> None:
+    def _rates(self, metrics: Mapping[str, Any]) -> Dict[str, Any]:
+        """The metrics, and the learning rate of each parameter group."""
+        groups = enumerate(self._setup.optimizer.param_groups)
+        return {**{f"lr/{number}": group["lr"] for number, group in groups}, **metrics}
+
+    def _step_scheduler(self) -> None:
         scheduler = self._setup.scheduler
-        if scheduler is None or self._setup.scheduler_interval != interval:
+        if scheduler is None or self._setup.scheduler_interval != "epoch":
             return
-        if isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
-            scheduler.step(float(self._last_loss) if self._val_loss is None else self._val_loss)
-        else:
+        if not isinstance(scheduler, torch.optim.lr_scheduler.ReduceLROnPlateau):
             scheduler.step()
+        elif self._val_loss is not None:
+            scheduler.step(self._val_loss)
+            self._val_loss = None
 
     def _validate(self) -> bool:
         if self._setup.val_loader is None:

@@ -1,0 +1,26 @@
+"""Stochastic weight averaging: the equal average of checkpoints along one run."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..registry import merge_method
+from .linear import linear
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+
+@merge_method(
+    "swa", summary="The equal average of one run's checkpoints.", paper="arXiv:1803.05407"
+)
+def swa(tensors: Sequence[Tensor]) -> Tensor:
+    """Average tensors of one shape with equal weights: `sum(t[i]) / n`, in that shape.
+
+    Izmailov et al. 2018, "Averaging Weights Leads to Wider Optima and Better Generalization",
+    arXiv:1803.05407. The checkpoints come from the end of one run, at a constant or cyclical
+    learning rate. All that tells it from `linear` is that it takes no weights.
+    """
+    return linear(tensors, weights=[1.0] * len(tensors))

@@ -1,0 +1,101 @@
+"""Checkpoints to merge, and the shell command to merge them with."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import struct
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+import torch
+from hypothesis import settings
+from otf_merge.cli import app
+from typer.testing import CliRunner
+
+# The first call of an operation makes torch set itself up, which says nothing of the code here.
+settings.register_profile("otf_merge", deadline=None)
+settings.load_profile("otf_merge")
+
+
+SAFETENSORS_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.float8_e4m3fn: "F8_E4M3",
+    torch.int64: "I64",
+}
+
+
+def safetensors_bytes(tensors: dict[str, torch.Tensor]) -> bytes:
+    """A safetensors file by its specification: the package's own writer would need NumPy."""
+    header: dict[str, Any] = {}
+    data = b""
+    for name, tensor in tensors.items():
+        start = len(data)
+        data += bytes(tensor.clone().untyped_storage())
+        header[name] = {
+            "dtype": SAFETENSORS_DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [start, len(data)],
+        }
+    encoded = json.dumps(header).encode()
+    return struct.pack("<Q", len(encoded)) + encoded + data
+
+
+@pytest.fixture(autouse=True)
+def _in_a_folder_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def save(tmp_path: Path) -> Callable[..., Path]:
+    """Save what is given under a file name, in the format of its suffix."""
+
+    def save(name: str, saved: Any) -> Path:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        if path.suffix == ".safetensors":
+            path.write_bytes(safetensors_bytes(saved))
+        else:
+            torch.save(saved, path)
+        return path
+
+    return save
+
+
+@pytest.fixture
+def cli() -> Callable[..., Any]:
+    """Run `otf-merge` with these words."""
+    # Until Click 8.2 the runner mixed both streams unless it was told not to.
+    mixes = "mix_stderr" in inspect.signature(CliRunner.__init__).parameters
+    options: dict[str, Any] = {"mix_stderr": False} if mixes else {}
+    runner = CliRunner(**options)
+
+    def cli(*words: Any) -> Any:
+        result = runner.invoke(app, [str(word) for word in words])
+        assert result.exception is None or isinstance(result.exception, SystemExit), (
+            result.exception
+        )
+        return result
+
+    return cli
+
+
+@pytest.fixture
+def refused(cli: Callable[..., Any], tmp_path: Path) -> Callable[..., str]:
+    """Run `otf-merge` with words that must fail, and return the message; nothing may be written."""
+
+    def refused(*words: Any) -> str:
+        before = sorted(tmp_path.rglob("*"))
+        result = cli(*words)
+        assert result.exit_code == 1
+        assert result.stdout == ""
+        assert result.stderr.startswith("error: ")
+        assert result.stderr.count("error:") == 1
+        assert "Traceback" not in result.stderr
+        assert sorted(tmp_path.rglob("*")) == before
+        return str(result.stderr)
+
+    return refused

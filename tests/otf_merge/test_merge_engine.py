@@ -1,0 +1,203 @@
+"""From files to tensors: names, dtypes, buffers, and what is said about them."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any, Callable
+
+import pytest
+import torch
+from otf_merge import MergeError, MergeWarning, merge, merge_method
+from otf_merge.errors import InputsDiffer, InvalidInputs, InvalidMethod, NotFinite
+
+Save = Callable[[str, Any], Path]
+
+
+def network() -> torch.nn.Module:
+    return torch.nn.Sequential(
+        torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4), torch.nn.Linear(4, 2)
+    )
+
+
+def test_a_network_is_merged_and_loads_strictly(save: Save) -> None:
+    networks = [network() for _ in range(3)]
+    for index, each in enumerate(networks):
+        each(torch.randn(8, 3))
+        save(f"ckpts/{index}.pt", each.state_dict())
+    with pytest.warns(MergeWarning, match="running statistics of 1 normalisation layer were"):
+        merged = merge("ckpts")
+    network().load_state_dict(merged)
+    for name, tensor in merged.items():
+        if tensor.is_floating_point():
+            parts = [each.state_dict()[name].double() for each in networks]
+            torch.testing.assert_close(tensor, (sum(parts) / 3).float(), rtol=0, atol=0)
+
+
+def test_counters_come_from_the_first_without_a_word(save: Save) -> None:
+    for name, count in (("a.pt", 3), ("b.pt", 4)):
+        save(name, {"w": torch.ones(1), "bn.num_batches_tracked": torch.tensor(count)})
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert merge(["a.pt", "b.pt"])["bn.num_batches_tracked"].item() == 3
+
+
+@pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool])
+def test_integer_buffers_are_never_averaged(save: Save, dtype: torch.dtype) -> None:
+    save(
+        "a.pt",
+        {
+            "w": torch.zeros(1),
+            "same": torch.tensor([1, 0], dtype=dtype),
+            "index": torch.tensor([0, 1], dtype=dtype),
+        },
+    )
+    save(
+        "b.pt",
+        {
+            "w": torch.ones(1),
+            "same": torch.tensor([1, 0], dtype=dtype),
+            "index": torch.tensor([1, 1], dtype=dtype),
+        },
+    )
+    with pytest.warns(MergeWarning) as told:
+        merged = merge(["a.pt", "b.pt"])
+    assert [str(each.message).split("`")[1] for each in told] == ["index"]
+    assert merged["index"].tolist() == [0, 1]
+    assert merged["index"].dtype == dtype
+    assert merged["w"].tolist() == [0.5]
+
+
+def test_dtype_follows_the_first_and_the_sum_does_not(save: Save) -> None:
+    # In bfloat16 itself 256 + 1 is 256, so a sum in the tensors' own dtype would give 128.
+    save("a.pt", {"w": torch.tensor([256.0], dtype=torch.bfloat16)})
+    save("b.pt", {"w": torch.tensor([2.0], dtype=torch.float32)})
+    merged = merge(["a.pt", "b.pt"])["w"]
+    assert merged.dtype == torch.bfloat16
+    assert merged.item() == 129.0
+    assert merge(["b.pt", "a.pt"])["w"].dtype == torch.float32
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float16, torch.float64])
+def test_narrow_and_wide_dtypes(save: Save, dtype: torch.dtype) -> None:
+    save("a.safetensors", {"w": torch.tensor([1.0]).to(dtype)})
+    save("b.safetensors", {"w": torch.tensor([2.0]).to(dtype)})
+    merged = merge(["a.safetensors", "b.safetensors"])["w"]
+    assert merged.dtype == dtype
+    assert merged.double().item() == 1.5
+
+
+@pytest.mark.parametrize(
+    "prefix", ["module.", "_orig_mod.", "module._orig_mod.", "_orig_mod.module."]
+)
+def test_wrappers_prefixes_are_reconciled(save: Save, prefix: str) -> None:
+    save("a.pt", {"fc.w": torch.zeros(2), "enc.b": torch.zeros(1)})
+    save("b.pt", {f"{prefix}fc.w": torch.ones(2), f"{prefix}enc._orig_mod.b": torch.ones(1)})
+    assert {n: t.tolist() for n, t in merge(["a.pt", "b.pt"]).items()} == {
+        "fc.w": [0.5, 0.5],
+        "enc.b": [0.5],
+    }
+    assert list(merge(["b.pt", "a.pt"])) == [f"{prefix}fc.w", f"{prefix}enc._orig_mod.b"]
+
+
+def test_names_that_a_prefix_tells_apart_stay_apart(save: Save) -> None:
+    save("a.pt", {"w": torch.zeros(1), "module.w": torch.zeros(1)})
+    save("b.pt", {"w": torch.ones(1), "module.w": torch.full((1,), 4.0)})
+    assert merge(["a.pt", "b.pt"])["module.w"].item() == 2.0
+    save("c.pt", {"module.w": torch.ones(1), "x": torch.ones(1)})
+    with pytest.raises(InputsDiffer, match=r"`w`: only in a\.pt, not in c\.pt"):
+        merge(["a.pt", "c.pt"])
+
+
+def test_tied_weights_stay_equal(save: Save) -> None:
+    for name in ("a.pt", "b.pt"):
+        tied = torch.randn(3, 2)
+        save(name, {"embed": tied, "head": tied, "part": tied[1:]})
+    merged = merge(["a.pt", "b.pt"])
+    assert torch.equal(merged["embed"], merged["head"])
+    assert torch.equal(merged["embed"][1:], merged["part"])
+    # A part of a larger storage must not drag the rest of it into the file.
+    assert merged["part"].untyped_storage().nbytes() == 2 * 2 * 4
+
+
+def test_strides_of_any_kind(save: Save) -> None:
+    tensor = torch.randn(2, 3)
+    save("a.pt", {"w": tensor.t(), "e": torch.zeros(1).expand(4)})
+    save("b.pt", {"w": tensor.t().contiguous(), "e": torch.ones(4)})
+    merge(["a.pt", "b.pt"], output="m.safetensors")
+    merged = merge(["m.safetensors", "m.safetensors"])
+    assert torch.equal(merged["w"], tensor.t())
+    assert merged["e"].tolist() == [0.5] * 4
+
+
+def test_the_result_outlives_its_inputs(save: Save) -> None:
+    @merge_method("first", summary="The first.")
+    def first(tensors: list[torch.Tensor]) -> torch.Tensor:
+        return tensors[0]
+
+    for name in ("a.pt", "b.pt"):
+        save(name, {"w": torch.ones(100_000)})
+    merged = merge(["a.pt", "b.pt"], first)["w"]
+    Path("a.pt").write_bytes(b"\0" * Path("a.pt").stat().st_size)
+    assert torch.equal(merged, torch.ones(100_000))
+
+
+def test_a_method_of_another_shape_is_refused(save: Save) -> None:
+    @merge_method("flat", summary="Flattens.")
+    def flat(tensors: list[torch.Tensor]) -> torch.Tensor:
+        return tensors[0].flatten()
+
+    save("a.pt", {"w": torch.ones(2, 2)})
+    with pytest.raises(InvalidMethod, match=r"`flat` made a tensor of shape \[4\]"):
+        merge(["a.pt", "a.pt"], flat)
+
+
+def test_a_result_that_overflows_is_refused(save: Save) -> None:
+    save("a.pt", {"w": torch.tensor([1.0], dtype=torch.float16)})
+    save("b.pt", {"w": torch.tensor([1e6])})
+    with pytest.raises(NotFinite, match=r"merged `w` holds NaN or infinity as torch\.float16"):
+        merge(["a.pt", "b.pt"])
+    assert merge(["a.pt", "b.pt"], allow_nonfinite=True)["w"].isinf().all()
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+def test_values_that_are_not_finite_are_refused(save: Save, bad: float) -> None:
+    save("a.pt", {"ok": torch.ones(1), "w": torch.ones(2)})
+    save("b.pt", {"ok": torch.ones(1), "w": torch.tensor([1.0, bad])})
+    with pytest.raises(NotFinite, match=r"`w` in b\.pt holds NaN or infinity"):
+        merge(["a.pt", "b.pt"])
+    assert not merge(["a.pt", "b.pt"], allow_nonfinite=True)["w"].isfinite().all()
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        ([1.0], "2 checkpoints and 1 weights"),
+        ([0.0, 0.0], "make no average"),
+        ([-1.0, 2.0], "make no average"),
+        ([float("nan"), 1.0], "make no average"),
+        ([float("inf"), 1.0], "make no average"),
+    ],
+)
+def test_weights_that_make_no_average(save: Save, weights: list[float], message: str) -> None:
+    save("a.pt", {"w": torch.ones(1)})
+    with pytest.raises(InvalidInputs, match=message):
+        merge(["a.pt", "a.pt"], weights=weights)
+
+
+def test_swa_takes_no_weights(save: Save) -> None:
+    save("a.pt", {"w": torch.ones(1)})
+    with pytest.raises(InvalidInputs, match="`swa` takes no weights"):
+        merge(["a.pt", "a.pt"], "swa", [1.0, 2.0])
+
+
+def test_every_error_has_one_root() -> None:
+    with pytest.raises(MergeError, match="at least two checkpoints, and there is none"):
+        merge([])
+
+
+def test_merging_twice_gives_the_same_bytes(save: Save) -> None:
+    for name in ("a.safetensors", "b.safetensors"):
+        save(name, {"w": torch.randn(100), "b": torch.randn(3)})
+    files = [merge(["a.safetensors", "b.safetensors"], output=f"{n}.safetensors") for n in "xy"]
+    assert files[0].read_bytes() == files[1].read_bytes()

@@ -1,0 +1,245 @@
+import { batch, signal, type ReadonlySignal } from "@preact/signals";
+import type { ClosedReason, Transport } from "../transport/transport";
+import { decodeFrame, encodeFrame } from "../wire/frames";
+import {
+  PROTOCOL,
+  type FromDashboard,
+  type LogPage,
+  type Series,
+  type SessionSummary,
+  type ToDashboard,
+} from "../wire/types";
+import { CommandTracker, type CommandKind } from "./commands";
+import { Follower } from "./follower";
+import type { SessionModel } from "./session";
+import { SessionList } from "./sessions";
+
+/** How the page stands with the server. */
+export type Connection =
+  | { kind: "connecting" }
+  | { kind: "open" }
+  | { kind: "closed"; reason: ClosedReason }
+  | { kind: "refused"; reason: string; remedy: string };
+
+export interface DashboardParts {
+  transport: Transport;
+  /** The session picked before the page was last left. */
+  picked: string | null;
+  onPick(session: string | null): void;
+  newId(): string;
+  /** Given what shows the changes, returns how to ask for it; see `createPacer`. */
+  pace(draw: () => void): () => void;
+}
+
+/** Everything that is shown, and everything that can be asked for. */
+export class Dashboard {
+  readonly #parts: DashboardParts;
+  readonly #list = new SessionList();
+  readonly #tracker = new CommandTracker();
+  readonly #follower: Follower;
+  readonly #changed: () => void;
+  readonly #connection = signal<Connection>({ kind: "connecting" });
+  readonly #picked = signal<string | null>(null);
+  readonly #sessions = signal<SessionSummary[]>([]);
+  readonly #frame = signal(0);
+  /** Whether a welcome has ever come: before it, an empty list says nothing. */
+  #isWelcomed = false;
+  /** The server's protocol, when it is not the one this page was built for. */
+  #foreignProtocol: number | null = null;
+
+  constructor(parts: DashboardParts) {
+    this.#parts = parts;
+    this.#picked.value = parts.picked;
+    this.#changed = parts.pace(() => this.#show());
+    this.#follower = new Follower({
+      request: (path) => parts.transport.request(path),
+      send: (frame) => this.#send(frame),
+      onChange: this.#changed,
+      onSnapshot: (snapshot) => {
+        for (const command of snapshot.commands) this.#tracker.changed(command);
+      },
+    });
+  }
+
+  get connection(): ReadonlySignal<Connection> {
+    return this.#connection;
+  }
+
+  /** The session the person chose; `null` while the newest one is followed. */
+  get picked(): ReadonlySignal<string | null> {
+    return this.#picked;
+  }
+
+  /** All sessions, the newest first. */
+  get sessions(): ReadonlySignal<readonly SessionSummary[]> {
+    return this.#sessions;
+  }
+
+  /**
+   * Has the effect or the view that calls this run again when what the rest of this class
+   * returns may have changed, at most once a frame.
+   */
+  track(): number {
+    return this.#frame.value;
+  }
+
+  get isWelcomed(): boolean {
+    return this.#isWelcomed;
+  }
+
+  get foreignProtocol(): number | null {
+    return this.#foreignProtocol;
+  }
+
+  /** The id of the session shown, whether or not it could be read yet. */
+  get selected(): string | null {
+    return this.#follower.session;
+  }
+
+  get model(): SessionModel | null {
+    return this.#follower.model;
+  }
+
+  get problem(): string | null {
+    return this.#follower.problem;
+  }
+
+  get commands(): CommandTracker {
+    return this.#tracker;
+  }
+
+  open(): void {
+    this.#parts.transport.open({
+      onClosed: (reason) => this.#closed(reason),
+      onFrame: (text) => this.#receive(text),
+    });
+  }
+
+  /** Show a session, and keep to it; `null` goes back to following the newest. */
+  pick(session: string | null): void {
+    if (session === this.#picked.value) return;
+    this.#picked.value = session;
+    this.#parts.onPick(session);
+    this.#follow();
+  }
+
+  submit(session: string, kind: CommandKind): void {
+    const frame = this.#tracker.submit(this.#parts.newId(), session, kind);
+    if (!this.#parts.transport.send(encodeFrame(frame))) this.#tracker.connectionLost();
+    this.#changed();
+  }
+
+  dismiss(command: string): void {
+    this.#tracker.dismiss(command);
+    this.#changed();
+  }
+
+  /** Load a page of the log before the lines that are held. */
+  async loadOlderLog(model: SessionModel): Promise<void> {
+    const before = model.log.oldest;
+    if (before === undefined) return;
+    const path = `api/sessions/${encodeURIComponent(model.id)}/logs?before=${before}&limit=1000`;
+    model.log.prepend((await this.#parts.transport.request(path)) as LogPage);
+    this.#changed();
+  }
+
+  /** One metric of some runs between two steps, in as much detail as `points` allow. */
+  async loadDetail(query: {
+    session: string;
+    name: string;
+    runs: readonly string[];
+    from: number;
+    to: number;
+    points: number;
+  }): Promise<Series[]> {
+    const parameters = new URLSearchParams({
+      name: query.name,
+      points: String(query.points),
+      from: String(query.from),
+      to: String(query.to),
+    });
+    for (const run of query.runs) parameters.append("run", run);
+    const path = `api/sessions/${encodeURIComponent(query.session)}/metrics?${parameters.toString()}`;
+    return (await this.#parts.transport.request(path)) as Series[];
+  }
+
+  #receive(text: string): void {
+    const frame = decodeFrame(text);
+    if (!frame) return;
+    this.#apply(frame);
+    this.#changed();
+  }
+
+  #apply(frame: ToDashboard): void {
+    switch (frame.frame) {
+      case "dashboard-welcome":
+        this.#isWelcomed = true;
+        this.#foreignProtocol = frame.protocol === PROTOCOL ? null : frame.protocol;
+        this.#connection.value = { kind: "open" };
+        this.#list.replace(frame.sessions);
+        this.#summarise();
+        this.#follow();
+        this.#follower.connected();
+        return;
+      case "refusal":
+        this.#connection.value = { kind: "refused", reason: frame.reason, remedy: frame.remedy };
+        return;
+      case "session-changed":
+        this.#list.change(frame.session);
+        this.#summarise();
+        this.#follow();
+        return;
+      case "session-gone":
+        this.#list.remove(frame.session);
+        this.#follow();
+        return;
+      case "batch":
+        for (const event of frame.events) {
+          if (event.kind === "command-changed") this.#tracker.changed(event);
+        }
+        this.#follower.batch(frame);
+        return;
+      case "command-reply":
+        this.#tracker.reply(frame);
+        return;
+      case "behind":
+        if (frame.session === this.#follower.session) this.#follower.restart();
+        return;
+    }
+  }
+
+  #closed(reason: ClosedReason): void {
+    if (this.#connection.value.kind !== "refused") {
+      this.#connection.value = { kind: "closed", reason };
+    }
+    this.#tracker.connectionLost();
+    this.#follower.disconnected();
+    this.#changed();
+  }
+
+  #send(frame: FromDashboard): void {
+    // Without a connection there is nothing to subscribe to: the next welcome does it.
+    this.#parts.transport.send(encodeFrame(frame));
+  }
+
+  /** Give the model of the session shown what the server says of it. */
+  #summarise(): void {
+    const { model } = this.#follower;
+    const summary = model && this.#list.get(model.id);
+    if (summary) model.applySummary(summary);
+  }
+
+  #follow(): void {
+    const picked = this.#picked.value;
+    const isKnown = picked !== null && this.#list.get(picked) !== undefined;
+    const newest = this.#list.sorted()[0]?.id ?? null;
+    this.#follower.follow(isKnown ? picked : newest);
+  }
+
+  #show(): void {
+    batch(() => {
+      this.#sessions.value = this.#list.sorted();
+      this.#frame.value += 1;
+    });
+  }
+}

@@ -1,0 +1,48 @@
+import { useSignal, useSignalEffect } from "@preact/signals";
+import { useEffect } from "preact/hooks";
+import { BrandBar } from "./brand-bar";
+import { ConnectionBanner } from "./connection";
+import { useApp, useDashboard } from "./context";
+import { NoSession } from "./empty";
+import { SessionListView } from "./session-list";
+import { SessionView } from "./session-view";
+import { STATE_LABELS } from "./state-pill";
+
+/** The whole page. */
+export function AppView() {
+  const { charts } = useApp();
+  const dashboard = useDashboard();
+  const isDrawerOpen = useSignal(false);
+  const { model, selected } = dashboard;
+  useTitle();
+  useEffect(() => charts.reset(), [charts, selected]);
+  return (
+    <div class="app">
+      <BrandBar
+        isDrawerOpen={isDrawerOpen.value}
+        onToggle={() => (isDrawerOpen.value = !isDrawerOpen.value)}
+      />
+      <SessionListView
+        isOpen={isDrawerOpen.value}
+        onClose={() => (isDrawerOpen.value = false)}
+      />
+      <main class="main">
+        <ConnectionBanner />
+        {model ? <SessionView key={model.id} model={model} /> : <NoSession />}
+      </main>
+    </div>
+  );
+}
+
+/** The tab's title tells the state, for when the tab is not the one in front. */
+function useTitle(): void {
+  const { dashboard } = useApp();
+  useSignalEffect(() => {
+    dashboard.track();
+    const { model } = dashboard;
+    const title = model
+      ? `${STATE_LABELS[model.state]} \u00b7 ${model.project} \u2013 OnTheFly`
+      : "OnTheFly";
+    if (document.title !== title) document.title = title;
+  });
+}

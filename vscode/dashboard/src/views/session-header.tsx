@@ -1,0 +1,80 @@
+import { formatCount, formatValue } from "../format/number";
+import { formatDate, formatSpan } from "../format/time";
+import type { Run } from "../store/run";
+import type { SessionModel } from "../store/session";
+import { useDashboard } from "./context";
+import { Controls } from "./controls";
+import { StatePill } from "./state-pill";
+
+/** What the session is, what it is doing, and the buttons that change that. */
+export function SessionHeader(props: { model: SessionModel }) {
+  useDashboard();
+  const { model } = props;
+  return (
+    <header class="session-header">
+      <div class="session-title">
+        <h1>{model.project}</h1>
+        <code class="session-id" title={`Begun ${formatDate(model.created)}`}>
+          {model.id}
+        </code>
+        <StatePill state={model.state} connected={model.connected} />
+        {!model.connected && (model.state === "running" || model.state === "paused") && (
+          <span class="unlinked" title="The training process runs, but does not reach this server.">
+            not connected
+          </span>
+        )}
+      </div>
+      <Controls model={model} />
+      <Facts model={model} />
+    </header>
+  );
+}
+
+function Facts(props: { model: SessionModel }) {
+  useDashboard();
+  const { model } = props;
+  const run = model.currentRun;
+  if (!run) return null;
+  const speed = speedOf(run);
+  return (
+    <dl class="facts">
+      {model.runs.size > 1 && <Fact name="Run">{run.name}</Fact>}
+      <div class="fact">
+        <dt>Step</dt>
+        <dd data-testid="step" data-step={run.step}>
+          {formatCount(run.step)}
+        </dd>
+      </div>
+      {run.epoch > 0 && <Fact name="Epoch">{formatCount(run.epoch)}</Fact>}
+      <Fact name="Elapsed">{formatSpan(run.updated - model.created)}</Fact>
+      {speed && <Fact name={speed.name}>{speed.text}</Fact>}
+    </dl>
+  );
+}
+
+function Fact(props: { name: string; children: string }) {
+  return (
+    <div class="fact">
+      <dt>{props.name}</dt>
+      <dd>{props.children}</dd>
+    </div>
+  );
+}
+
+const SPEEDS = /throughput|per_?sec(ond)?$|\/s$|it_s$/i;
+const STEP_TIME = /(^|[/_.])step_time(_s|_ms)?$/i;
+
+/** The metric that says how fast the run is, where it records one. */
+function speedOf(run: Run): { name: string; text: string } | null {
+  const names = Object.keys(run.latest);
+  const speed = names.find((name) => SPEEDS.test(name));
+  if (speed !== undefined) return { name: wordsOf(speed), text: formatValue(run.latest[speed]) };
+  const time = names.find((name) => STEP_TIME.test(name));
+  if (time === undefined) return null;
+  return { name: wordsOf(time), text: formatValue(run.latest[time]) };
+}
+
+function wordsOf(metric: string): string {
+  const words = metric.replaceAll("_", " ");
+  return words.charAt(0).toUpperCase() + words.slice(1);
+}

@@ -1,0 +1,149 @@
+import type uPlot from "uplot";
+import { expect, test } from "vitest";
+import { align } from "../src/charts/align";
+import { extentOf } from "../src/charts/extent";
+import { isolatedPoints } from "../src/charts/isolated";
+import { linesOf, shownRuns } from "../src/charts/line";
+import { readingAt } from "../src/charts/nearest";
+import { orderMetrics } from "../src/charts/order";
+import { runStyle } from "../src/charts/palette";
+import { smooth } from "../src/charts/smoothing";
+import { SessionModel } from "../src/store/session";
+import { runSummary, sessionSummary, snapshot } from "./fixtures";
+
+function twoRuns(): SessionModel {
+  const runs = [runSummary(), runSummary({ name: "fork1", parents: ["baseline"] })];
+  return new SessionModel(
+    snapshot({
+      session: sessionSummary({ runs }),
+      series: [
+        { run: "fork1", name: "loss", count: 2, steps: [2, 8], values: [5, 4] },
+        { run: "baseline", name: "loss", count: 3, steps: [1, 2, 3], values: [3, 2, 1] },
+        { run: "baseline", name: "lr", count: 1, steps: [9], values: [0.1] },
+      ],
+    }),
+  );
+}
+
+test("charts are ordered from what matters most to what is merely fast", () => {
+  expect(
+    orderMetrics([
+      "step_time",
+      "samples_per_second",
+      "lr",
+      "grad_norm",
+      "zeta",
+      "val_accuracy",
+      "accuracy",
+      "gpu_memory_mb",
+      "val_loss",
+      "aux_loss",
+      "loss",
+    ]),
+  ).toEqual([
+    "loss",
+    "val_loss",
+    "aux_loss",
+    "accuracy",
+    "val_accuracy",
+    "zeta",
+    "grad_norm",
+    "lr",
+    "gpu_memory_mb",
+    "samples_per_second",
+    "step_time",
+  ]);
+});
+
+test("runs keep their colour, and differ by dashes when colours run out", () => {
+  const styles = Array.from({ length: 12 }, (_, place) => JSON.stringify(runStyle(place)));
+  expect(new Set(styles).size).toBe(12);
+});
+
+test("runs stand in the order in which they came, without those left out", () => {
+  const model = twoRuns();
+  expect(shownRuns(model, "loss", new Set()).map(({ run }) => run)).toEqual(["baseline", "fork1"]);
+  const [only] = shownRuns(model, "loss", new Set(["baseline"]));
+  expect(only?.run).toBe("fork1");
+  expect(only?.style).toEqual(runStyle(1));
+});
+
+test("all charts show the steps of all metrics", () => {
+  const model = twoRuns();
+  expect(extentOf(model, new Set())).toEqual({ from: 1, to: 9 });
+  expect(extentOf(model, new Set(["baseline"]))).toEqual({ from: 2, to: 8 });
+  expect(extentOf(model, new Set(["baseline", "fork1"]))).toBeNull();
+});
+
+test("a line takes the detail of its run", () => {
+  const shown = shownRuns(twoRuns(), "loss", new Set());
+  const detail = {
+    range: { from: 2, to: 3 },
+    runs: new Map([["baseline", { steps: [2, 3], values: [20, 10] }]]),
+  };
+  const [baseline, fork] = linesOf(shown, detail);
+  expect(baseline?.points.values).toEqual([3, 20, 10]);
+  expect(fork?.points.values).toEqual([5, 4]);
+});
+
+test("series are aligned over the union of their steps", () => {
+  const a = { steps: [1, 2, 4], values: [1, null, 3] };
+  const b = { steps: [2, 3], values: [5, 6] };
+  expect(align([a, b])).toEqual({
+    steps: [1, 2, 3, 4],
+    columns: [
+      [1, null, undefined, 3],
+      [undefined, 5, 6, undefined],
+    ],
+  });
+  expect(align([])).toEqual({ steps: [], columns: [] });
+});
+
+test("a single series is copied, since it goes on growing", () => {
+  const series = { steps: [1, 2], values: [1, 2] };
+  const aligned = align([series]);
+  series.steps.push(3);
+  expect(aligned.steps).toEqual([1, 2]);
+});
+
+test("a value is read at the nearest step", () => {
+  const points = { steps: [10, 20, 30], values: [1, null, 3] };
+  expect(readingAt(points, null)).toEqual({ step: 30, value: 3 });
+  expect(readingAt(points, 14)).toEqual({ step: 10, value: 1 });
+  expect(readingAt(points, 16)).toEqual({ step: 20, value: null });
+  expect(readingAt(points, 38)).toEqual({ step: 30, value: 3 });
+  expect(readingAt(points, 90)).toBeUndefined();
+  expect(readingAt({ steps: [], values: [] }, null)).toBeUndefined();
+});
+
+test("smoothing starts at the data, leaves a constant alone and keeps gaps", () => {
+  const steps = [1, 2, 3, 4];
+  const constant = smooth({ steps, values: [5, 5, null, 5] }, 10);
+  expect(constant.map((value) => value?.toFixed(9) ?? null)).toEqual([
+    ...Array<string>(2).fill("5.000000000"),
+    null,
+    "5.000000000",
+  ]);
+  const [first, second] = smooth({ steps, values: [4, 8, 8, 8] }, 10);
+  expect(first).toBeCloseTo(4);
+  expect(second).toBeGreaterThan(5.5);
+  expect(second).toBeLessThan(6.5);
+});
+
+test("smoothing forgets half within its half-life, however dense the points are", () => {
+  const dense = Array.from({ length: 2001 }, (_, step) => step);
+  const at = (steps: number[]) =>
+    smooth({ steps, values: steps.map((step) => (step <= 1000 ? 0 : 1)) }, 50);
+  const sparse = dense.filter((step) => step % 10 === 0);
+  expect(at(dense)[1050]).toBeCloseTo(0.5, 1);
+  expect(at(sparse)[105]).toBeCloseTo(0.5, 1);
+});
+
+test("points that no line reaches are found", () => {
+  const plotOf = (column: (number | null | undefined)[]) =>
+    ({ data: [column.map((_, index) => index), column] }) as unknown as uPlot;
+  expect(isolatedPoints(plotOf([1, 2, 3]), 1, false)).toBeNull();
+  expect(isolatedPoints(plotOf([1, null, undefined, 3, null, 4, 5]), 1, false)).toEqual([0, 3]);
+  expect(isolatedPoints(plotOf([null, 2]), 1, false)).toEqual([1]);
+  expect(isolatedPoints(plotOf([null, 2]), 1, true)).toBeNull();
+});
