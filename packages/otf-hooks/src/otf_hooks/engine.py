@@ -203,10 +203,9 @@ class Engine:
         self.gate.move(GateState.PAUSED)
         self._changed(RunState.PAUSED, reason)
 
-    def resume(self, reason: str) -> None:
+    def resume(self) -> None:
         """Let the run go on."""
-        self.gate.move(GateState.RUNNING)
-        self._changed(RunState.RUNNING, reason)
+        self.running()
 
     def stop(self) -> None:
         """End training at this safe point."""

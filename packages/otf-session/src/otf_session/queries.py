@@ -6,11 +6,13 @@ import msgspec
 
 from .events import (
     AnyEvent,
+    CheckpointSaved,
     CommandChanged,
     EpochStarted,
     EvaluationFinished,
     LogLine,
     Metrics,
+    RecordsDropped,
     RunState,
 )
 from .liveness import is_alive
@@ -57,6 +59,8 @@ def snapshot(reader: SessionReader, *, points: int, connected: bool = False) -> 
         log=log_page(database, limit=SNAPSHOT_LOG_LINES),
         commands=events_of(database, CommandChanged),
         evaluations=events_of(database, EvaluationFinished),
+        checkpoints=events_of(database, CheckpointSaved),
+        dropped=events_of(database, RecordsDropped),
     )
 
 

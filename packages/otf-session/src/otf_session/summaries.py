@@ -5,7 +5,15 @@ from typing import Dict, List, Optional
 
 import msgspec
 
-from .events import CommandChanged, EpochStarted, EvaluationFinished, LogLine, RunState
+from .events import (
+    CheckpointSaved,
+    CommandChanged,
+    EpochStarted,
+    EvaluationFinished,
+    LogLine,
+    RecordsDropped,
+    RunState,
+)
 
 
 class SessionState(str, Enum):
@@ -88,3 +96,5 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     log: LogPage
     commands: List[CommandChanged]
     evaluations: List[EvaluationFinished]
+    checkpoints: List[CheckpointSaved] = []
+    dropped: List[RecordsDropped] = []

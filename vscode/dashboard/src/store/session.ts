@@ -5,6 +5,7 @@ import type {
   EpochStarted,
   EvaluationFinished,
   Metrics,
+  RecordsDropped,
   SessionState,
   SessionSummary,
   Snapshot,
@@ -29,7 +30,7 @@ export class SessionModel {
   seq: number;
   /** Whether the trainer is linked to the server. */
   connected = false;
-  /** Records that the trainer's store had to give up, as far as this page has seen it. */
+  /** Records that the trainer's store had to give up. */
   dropped = 0;
   /** The `seq` up to which the session's process is known to be gone. */
   #lostAt = -1;
@@ -45,6 +46,8 @@ export class SessionModel {
     this.log.prepend(snapshot.log);
     for (const evaluation of snapshot.evaluations) this.#evaluate(evaluation);
     for (const command of snapshot.commands) this.log.mark(commandMark(command));
+    for (const checkpoint of snapshot.checkpoints ?? []) this.log.mark(checkpointMark(checkpoint));
+    for (const dropped of snapshot.dropped ?? []) this.#drop(dropped);
     this.applySummary(session);
   }
 
@@ -118,10 +121,14 @@ export class SessionModel {
         this.log.mark(commandMark(event));
         return;
       case "records-dropped":
-        this.dropped += event.count;
-        this.log.mark(droppedMark(event));
+        this.#drop(event);
         return;
     }
+  }
+
+  #drop(event: RecordsDropped): void {
+    this.dropped += event.count;
+    this.log.mark(droppedMark(event));
   }
 
   #measure(event: Metrics): void {

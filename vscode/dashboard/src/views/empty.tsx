@@ -16,17 +16,14 @@ export function NoSession() {
 
 const SNIPPET = `from onthefly import Trainer
 
-trainer = Trainer(project="my-project")
+trainer = Trainer(project="my-project", run_name="baseline", max_epochs=10)
 trainer.fit(
-    model, optimizer, loss_fn,
-    train_loader, val_loader,
-    max_epochs=10,
+    model=model,
+    optimizer=optimizer,
+    loss_fn=loss_fn,
+    train_loader=train_loader,
+    val_loader=val_loader,
 )`;
-
-const LIGHTNING_SNIPPET = `from onthefly import attach_lightning
-
-attach_lightning(trainer, model, project="my-project")
-trainer.fit(model)`;
 
 /** What to do when there is no session at all. */
 function FirstSteps() {
@@ -38,7 +35,7 @@ function FirstSteps() {
         itself.
       </p>
       <Snippet title="PyTorch" code={SNIPPET} />
-      <Snippet title="Lightning" code={LIGHTNING_SNIPPET} />
+      <Snippet title="Or see it work first, in a terminal" code="otf demo" />
     </section>
   );
 }

@@ -365,7 +365,9 @@ export interface SessionGone {
  * A session as it was when its newest event was `seq`. Everything later comes as batches.
  */
 export interface Snapshot {
+  checkpoints?: CheckpointSaved[];
   commands: CommandChanged[];
+  dropped?: RecordsDropped[];
   epochs: EpochStarted[];
   evaluations: EvaluationFinished[];
   log: LogPage;

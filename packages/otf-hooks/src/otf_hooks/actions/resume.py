@@ -16,5 +16,5 @@ def resume(engine: Engine, command: Resume) -> Outcome:
         return Refused(reason="The run is stopping.")
     if not engine.gate.is_paused:
         return Refused(reason=f"The run is not paused: it is at step {engine.step} and training.")
-    engine.resume("resumed by a person")
+    engine.resume()
     return Applied(step=engine.step, message=f"Training goes on from step {engine.step}.")
