@@ -11,7 +11,7 @@ from http import HTTPStatus
 import msgspec
 import pytest
 from otf_hooks.link import Link, hello
-from otf_session.address import ensure_token
+from otf_session.address import ensure_token, serving_lock
 from otf_session.commands import Applied, CommandRequest, Pause
 from otf_session.events import LogLine
 from otf_session.frames import (
@@ -26,6 +26,7 @@ from otf_session.frames import (
     encode,
 )
 from otf_session.home import Home
+from otf_session.liveness import AliveLock
 from websockets.sync.server import serve
 
 
@@ -92,6 +93,8 @@ def warnings():
 @pytest.fixture
 def link(port, commands, warnings):
     ensure_token(Home.find())
+    serving = AliveLock(Home.find().path, serving_lock(port))
+    assert serving.acquire()
     link = Link(
         home=Home.find(),
         host="127.0.0.1",
@@ -103,6 +106,7 @@ def link(port, commands, warnings):
     link.start()
     yield link
     link.close()
+    serving.release()
 
 
 def batch(first):
@@ -177,6 +181,26 @@ def test_a_server_of_another_home_is_named_once(serving, link, warnings):
     assert len(warnings) == 1
     assert "another OnTheFly home" in warnings[0]
     assert "HTTP 403" in warnings[0]
+
+
+def test_the_token_is_not_shown_to_a_stranger_on_the_port(serving, port, commands, warnings):
+    ensure_token(Home.find())
+    server = serving()
+    link = Link(
+        home=Home.find(),
+        host="127.0.0.1",
+        port=port,
+        hello=lambda: hello("session", 3, {}),
+        on_command=commands.append,
+        warn=warnings.append,
+    )
+    link.start()
+    wait_until(lambda: warnings)
+    link.close()
+    assert server.frames == []
+    assert not hasattr(server, "authorization")
+    assert len(warnings) == 1
+    assert f"Port {port} is held by something else" in warnings[0]
 
 
 def test_unreadable_frames_do_not_end_the_link(serving, link, warnings):

@@ -282,6 +282,18 @@ def test_logs_and_prints_are_recorded_with_level_and_step(parts, capsys):
     assert "seen 1 steps" in capsys.readouterr().out
 
 
+def test_text_that_is_no_unicode_is_spelt_out(parts):
+    trainer = Trainer(project="p", run_name="r", max_steps=1)
+
+    @trainer.training_step
+    def step(batch, state):
+        logging.getLogger("x").warning("file \udcff")
+        return {"loss": 1.0}
+
+    trainer.fit(**parts())
+    assert "file \\udcff" in [line.text for line in of(LogLine)]
+
+
 def test_a_run_ends_at_the_first_limit(parts):
     result = Trainer(project="p", run_name="r", max_epochs=2, max_steps=11).fit(
         **parts(), val_loader=make_loader()

@@ -108,6 +108,15 @@ def test_a_full_disk_costs_one_warning_and_loses_nothing(writer, store, warnings
     assert "disk is full" in warnings[0]
 
 
+def test_an_event_that_cannot_be_stored_keeps_back_no_other(writer, warnings):
+    writer.recorder.record("baseline", 1, {"loss": 1.0})
+    writer.recorder.add(line(1, "half a pair: \ud83d"))
+    writer.recorder.record("baseline", 2, {"loss": 2.0})
+    writer.close()
+    assert [step for step, _ in series("loss")] == [1, 2]
+    assert len([warning for warning in warnings if "lost by a fault" in warning]) == 1
+
+
 def test_a_fault_in_one_round_is_reported_and_does_not_end_the_record(
     writer, store, warnings, monkeypatch
 ):

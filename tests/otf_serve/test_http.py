@@ -281,7 +281,7 @@ def test_a_trainer_that_never_gets_there_is_said(api, make, monkeypatch):
     monkeypatch.setattr(api_module, "_COMMAND_SECONDS", 0.1)
     with joined(api, store) as trainer:
         response = api.post(f"/api/sessions/{store.id}/commands", json={"kind": "pause"})
-        assert "safe point" in refused(response, 400)
+        assert "safe point" in refused(response, 504)
         monkeypatch.undo()
         # Its late answer disturbs nobody.
         trainer.answer(Applied(step=9))

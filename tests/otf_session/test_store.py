@@ -2,13 +2,16 @@ import os
 import re
 import shutil
 import sqlite3
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import peewee
 import pytest
 from otf_session.errors import SchemaTooNew, StoreDamaged
 from otf_session.events import RunState
-from otf_session.home import DATABASE
+from otf_session.home import DATABASE, Home
 from otf_session.queries import events_after, session_summary, snapshot
 from otf_session.store import SessionReader, SessionStore, newest_seq
 
@@ -348,17 +351,12 @@ def test_a_session_that_cannot_be_written_is_read_without_touching_its_folder(st
 
 
 def test_a_folder_with_marks_of_addresses_in_its_name_is_opened(tmp_path):
-    from otf_session.home import Home
-
     store = make_session(Home(tmp_path / "a?b#c%20d \u00e4"), started())
     assert stored(store) == [started()]
     store.close()
 
 
 def test_another_process_reads_what_a_killed_one_appended(home):
-    import subprocess
-    import sys
-
     script = (
         "import os\n"
         "from otf_session.home import Home\n"
@@ -366,7 +364,8 @@ def test_another_process_reads_what_a_killed_one_appended(home):
         "store = make_session(Home.find(), started(), losses(1, 5), line(5))\n"
         "os._exit(9)\n"
     )
-    done = subprocess.run([sys.executable, "-c", script], timeout=60, check=False)
+    root = Path(__file__).parents[2]
+    done = subprocess.run([sys.executable, "-c", script], cwd=root, timeout=60, check=False)
     assert done.returncode == 9
     store = SessionStore(home.session_folder("latest"))
     assert store.last_seq == 3

@@ -281,7 +281,13 @@ class Engine:
 
     def _changed(self, state: RunState, reason: str = "") -> None:
         self.recorder.add(
-            StateChanged(time=time.time(), run=self.run, state=state, step=self.step, reason=reason)
+            StateChanged(
+                time=time.time(),
+                run=self.run,
+                state=state,
+                step=self.step,
+                reason=_encodable(reason),
+            )
         )
         self._writer.wake()
 
@@ -293,7 +299,7 @@ class Engine:
                 step=self.step,
                 level=level,
                 logger=logger,
-                text=text,
+                text=_encodable(text),
             )
         )
 
@@ -356,6 +362,11 @@ class _Late:
 
     def receive(self, request: CommandRequest) -> None:
         self.engine.receive(request)
+
+
+def _encodable(text: str) -> str:
+    """The text as UTF-8 can hold it: half a surrogate pair, from a file name say, is spelt out."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def _publish_nowhere(batch: Any) -> None:

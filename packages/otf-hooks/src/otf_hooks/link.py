@@ -14,7 +14,7 @@ from typing import Callable, Deque, Optional
 
 import msgspec
 import websockets
-from otf_session.address import read_token
+from otf_session.address import read_token, serving_lock
 from otf_session.commands import CommandRequest
 from otf_session.errors import HomeUnusable
 from otf_session.frames import (
@@ -31,6 +31,7 @@ from otf_session.frames import (
     encode,
 )
 from otf_session.home import Home
+from otf_session.liveness import is_alive
 from websockets.asyncio.client import ClientConnection, connect
 
 _QUEUED_BATCHES = 256
@@ -54,6 +55,8 @@ class Link:
         warn: Callable[[str], None],
     ) -> None:
         self._home = home
+        self._host = host
+        self._port = port
         self._url = f"ws://{host}:{port}/ws/trainer"
         self._hello = hello
         self._on_command = on_command
@@ -134,6 +137,9 @@ class Link:
             return
         if token is None:
             return
+        if is_alive(self._home.path, serving_lock(self._port)) is False:
+            await self._look_who_listens()
+            return
         async with connect(
             self._url,
             additional_headers={"Authorization": f"Bearer {token}"},
@@ -148,6 +154,17 @@ class Link:
             self._connected = True
             await socket.send(encode(self._hello()))
             await self._talk(socket)
+
+    async def _look_who_listens(self) -> None:
+        """Where the port is held by somebody else, say so; the token is not shown to them."""
+        _, writer = await asyncio.open_connection(self._host, self._port)
+        writer.close()
+        self._warn_once(
+            f"Port {self._port} is held by something else than the otf serve of this home "
+            f"({self._home.path}), so no dashboard will show this run. Training and its record go "
+            "on. Start trainer and server with the same ONTHEFLY_HOME, or choose another port "
+            "with ONTHEFLY_DASHBOARD_PORT."
+        )
 
     async def _talk(self, socket: ClientConnection) -> None:
         sending = asyncio.ensure_future(self._send(socket))

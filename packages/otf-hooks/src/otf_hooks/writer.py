@@ -91,13 +91,29 @@ class Writer:
     def _write_backlog(self) -> None:
         while self._backlog:
             events = self._backlog.part()
-            first = self._store.append(events)
+            stored = self._store_part(events)
             self._backlog.remove(len(events))
-            self._publish(Batch(session=self._store.id, first=first, events=events))
+            for batch in stored:
+                self._publish(batch)
         if self._failure:
             run = getattr(events[-1], "run", "")
             self._backlog.add(self._backlog.take_dropped(run, self._failure))
             self._failure = ""
+
+    def _store_part(self, events: List[AnyEvent]) -> List[Batch]:
+        """Store events together; where one of them cannot be stored at all, store the others."""
+        try:
+            return [self._store_batch(events)]
+        except peewee.DatabaseError:
+            raise
+        except Exception:  # noqa: BLE001
+            if len(events) == 1:
+                self._warn(f"An event was lost by a fault: {events}\n{traceback.format_exc()}")
+                return []
+        return [batch for event in events for batch in self._store_part([event])]
+
+    def _store_batch(self, events: List[AnyEvent]) -> Batch:
+        return Batch(session=self._store.id, first=self._store.append(events), events=events)
 
     def _retry_later(self, error: peewee.DatabaseError) -> None:
         self._retry_at = time.monotonic() + _RETRY_SECONDS

@@ -36,6 +36,10 @@ class BadRequest(Exception):
     """A parameter or a body that cannot be used."""
 
 
+class TooSlow(Exception):
+    """The trainer has not answered in time."""
+
+
 class Api:
     """The routes under `/api` and `/healthz`."""
 
@@ -141,7 +145,7 @@ class Api:
             found = await asyncio.wait_for(outcome, _COMMAND_SECONDS)
         except asyncio.TimeoutError:
             self._hub.forget(session, command_id)
-            raise BadRequest(
+            raise TooSlow(
                 f"The trainer has not reached a safe point for {_COMMAND_SECONDS:.0f} s. The "
                 "command stays queued; its outcome will be in the session's commands."
             ) from None
@@ -167,8 +171,13 @@ async def on_bad_request(request: Request, error: Exception) -> Response:
     return _json({"error": str(error)}, 400)
 
 
+async def on_too_slow(request: Request, error: Exception) -> Response:
+    """An answer that has not come as a reply."""
+    return _json({"error": str(error)}, 504)
+
+
 #: What the application does with exceptions that reach it.
-HANDLERS: Any = {SessionError: on_session_error, BadRequest: on_bad_request}
+HANDLERS: Any = {SessionError: on_session_error, BadRequest: on_bad_request, TooSlow: on_too_slow}
 
 
 def _json(value: Any, status: int = 200) -> Response:

@@ -12,7 +12,8 @@ import socket
 from typing import Any, Callable, Dict, Optional
 
 import uvicorn
-from otf_session.address import PORT_VARIABLE
+from otf_session.address import PORT_VARIABLE, serving_lock
+from otf_session.liveness import AliveLock, is_alive
 
 from .app import build
 from .errors import AlreadyServed, PortTaken, ServeError
@@ -36,12 +37,16 @@ def run(settings: Settings, on_ready: Callable[[], None]) -> None:
         ws_per_message_deflate=False,
         timeout_graceful_shutdown=1,
     )
+    # Told to trainers of this home: the port is ours, so the token may be shown to it.
+    serving = AliveLock(settings.home.path, serving_lock(settings.port))
+    serving.acquire()
     try:
         # Uvicorn ends by raising the signal that ended it; the loop it leaves behind is clean.
         with contextlib.suppress(KeyboardInterrupt, asyncio.CancelledError):
             uvicorn.Server(config).run(sockets=[listener])
     finally:
         listener.close()
+        serving.release()
 
 
 def _listen(settings: Settings) -> socket.socket:
@@ -75,23 +80,24 @@ def _cannot_listen(settings: Settings, error: OSError) -> ServeError:
 
 
 def _holder(settings: Settings) -> ServeError:
-    """Who has the port."""
-    health = _health(settings)
-    if health is not None and health.get("home") == str(settings.home.path):
+    """Who has the port. The token is shown to it only where it is a server of this home."""
+    ours = is_alive(settings.home.path, serving_lock(settings.port))
+    health = _health(settings, settings.token if ours else None)
+    if ours and health is not None:
         return AlreadyServed(settings.address, int(health["pid"]))
-    who = "something else"
-    if health is not None and health.get("app") == "otf-serve":
-        who = f"an otf serve of another home ({health.get('home', 'another user or token')})"
+    foreign = health is not None and health.get("app") == "otf-serve"
+    who = "an otf serve of another home or user" if foreign else "something else"
     return PortTaken(
         f"Port {settings.port} is taken by {who}. Choose another with --port, and tell the "
         f"training scripts with {PORT_VARIABLE}."
     )
 
 
-def _health(settings: Settings) -> Optional[Dict[str, Any]]:
+def _health(settings: Settings, token: Optional[str]) -> Optional[Dict[str, Any]]:
+    headers = {} if token is None else {"Authorization": f"Bearer {token}"}
     connection = http.client.HTTPConnection(settings.host, settings.port, timeout=2.0)
     try:
-        connection.request("GET", "/healthz", headers={"Authorization": f"Bearer {settings.token}"})
+        connection.request("GET", "/healthz", headers=headers)
         found = json.loads(connection.getresponse().read(65536))
     except (OSError, http.client.HTTPException, ValueError):
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import Dict
 
@@ -33,8 +32,12 @@ async def watch(hub: Hub, catalog: Catalog) -> None:
                 _logger.warning("The sessions cannot be read for now: %s", error)
         hub.changed.clear()
         await asyncio.sleep(_BUSY_SECONDS)
-        with contextlib.suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(hub.changed.wait(), _IDLE_SECONDS - _BUSY_SECONDS)
+        heard = asyncio.ensure_future(hub.changed.wait())
+        try:
+            # Not `wait_for`: before Python 3.12 it can swallow the cancellation that ends this.
+            await asyncio.wait({heard}, timeout=_IDLE_SECONDS - _BUSY_SECONDS)
+        finally:
+            heard.cancel()
 
 
 async def _tell(

@@ -34,6 +34,15 @@ def dashboard_port(given: Optional[int] = None, *, argument: str = "dashboard_po
     return _checked(number, PORT_VARIABLE, shown=text)
 
 
+def serving_lock(port: int) -> str:
+    """The file in the home that its server on this port holds a lock on.
+
+    Whoever is about to show the token to a port looks at it first: on a machine with several users
+    the port may be held by someone else.
+    """
+    return f"serving-{port}.lock"
+
+
 def read_token(home: Home) -> Optional[str]:
     """The token of the server of this home, or None where no server was ever started."""
     try:

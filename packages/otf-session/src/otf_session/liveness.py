@@ -1,7 +1,7 @@
-"""Whether the process that trains a session is still there.
+"""Whether a process is still there: the one that trains a session, or the one that serves a home.
 
-The trainer holds an operating-system lock on a file in the session's folder. The system releases
-it however the process ends, `kill -9` included, so that no process id has to be trusted.
+It holds an operating-system lock on a file in the folder. The system releases it however the
+process ends, `kill -9` included, so that no process id has to be trusted.
 """
 
 from pathlib import Path
@@ -15,11 +15,11 @@ _LOOK_SECONDS = 0.05
 
 
 class AliveLock:
-    """Held by a trainer for as long as it has its session open."""
+    """Held by a trainer for as long as it has its session open, or by a server while it serves."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = _LOCK) -> None:
         # Not thread-local: acquired by the training thread, released by whichever closes.
-        self._lock = filelock.FileLock(str(folder / _LOCK), thread_local=False)
+        self._lock = filelock.FileLock(str(folder / name), thread_local=False)
 
     def acquire(self) -> bool:
         """Take the lock; False where another process has the session open."""
@@ -34,9 +34,9 @@ class AliveLock:
         self._lock.release()
 
 
-def is_alive(folder: Path) -> Optional[bool]:
-    """Whether a trainer has the session open; None where it cannot be told (a read-only home)."""
-    path = folder / _LOCK
+def is_alive(folder: Path, name: str = _LOCK) -> Optional[bool]:
+    """Whether a process holds the lock; None where it cannot be told (a read-only home)."""
+    path = folder / name
     if not path.exists():
         return False
     lock = filelock.FileLock(str(path), thread_local=False)
