@@ -1,3 +1,4 @@
+import { readdirSync, readFileSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { afterEach, expect, test, vi } from "vitest";
 import { generateTypes } from "../scripts/wire.mjs";
@@ -11,6 +12,37 @@ afterEach(() => {
 test("types.ts is what schema.json generates", async () => {
   const types = await readFile(new URL("../src/wire/types.ts", import.meta.url), "utf8");
   expect(types, "src/wire/types.ts is stale: run `npm run wire`").toBe(await generateTypes(schema));
+});
+
+const GOLDEN = new URL("../../../tests/fixtures/golden/", import.meta.url);
+
+function golden(kind: string): [string, string][] {
+  return readdirSync(GOLDEN)
+    .filter((name) => name.startsWith(`${kind}.`))
+    .map((name) => [name.slice(kind.length + 1, -".json".length), read(name)]);
+}
+
+function read(name: string): string {
+  return readFileSync(new URL(name, GOLDEN), "utf8");
+}
+
+const FROM_PYTHON = [
+  "dashboard-welcome", "refusal", "batch", "session-changed", "session-gone", "command-reply",
+  "behind",
+];
+
+test("every frame that Python sends to dashboards is understood here", () => {
+  const frames = new Map(golden("frame"));
+  for (const tag of FROM_PYTHON) {
+    const frame = decodeFrame(frames.get(tag) ?? "");
+    expect(frame?.frame).toBe(tag);
+  }
+});
+
+test.each(golden("event"))("the event %s from Python is understood", (kind, text) => {
+  const event = JSON.parse(text) as { kind: string };
+  expect(event.kind).toBe(kind);
+  expect(isKnownEvent(event)).toBe(true);
 });
 
 test("a frame survives encoding and decoding", () => {
