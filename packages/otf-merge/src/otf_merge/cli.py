@@ -146,10 +146,13 @@ def _document(written: "Written") -> "dict[str, Any]":
 @contextlib.contextmanager
 def _progress(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
     """A progress bar on stderr, if a person looks at it, as a function to tell of each tensor."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda done, total: None
+        return
+
     from rich.console import Console
     from rich.progress import Progress
 
-    shown = sys.stderr.isatty() and not quiet
-    with Progress(console=Console(stderr=True), transient=True, disable=not shown) as progress:
+    with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("Merging", total=None)
         yield lambda done, total: progress.update(task, completed=done, total=total)

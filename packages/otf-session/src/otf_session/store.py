@@ -125,7 +125,7 @@ class SessionReader:
     def _check(self) -> None:
         newest = migrations.check(self.database)
         # The row is missing where the trainer was killed while it made the session.
-        if newest == 0 or not SessionRow.select().exists(self.database):
+        if newest == 0 or not SessionRow.select().bind(self.database).exists():
             raise StoreDamaged(f"{self.folder / DATABASE} holds no session.")
 
     def __exit__(
