@@ -9,26 +9,21 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any, Callable, Iterator, List, Optional
 
 import pytest
 from playwright.sync_api import Page, sync_playwright
 
+from ..helpers.waiting import wait_for
+
 #: Seconds that anything on a busy machine may take.
 PATIENCE = 60.0
 
 
-def wait_until(true: Callable[[], Any], what: str, seconds: float = PATIENCE) -> Any:
-    """Wait for something to come about, and return it."""
-    deadline = time.monotonic() + seconds
-    while True:
-        found = true()
-        if found:
-            return found
-        assert time.monotonic() < deadline, f"not in {seconds:.0f} s: {what}"
-        time.sleep(0.05)
+def wait_until(true: Callable[[], Any], what: str) -> Any:
+    """Wait, as long as a busy machine may take, for something to come about, and return it."""
+    return wait_for(true, what, PATIENCE)
 
 
 class Processes:

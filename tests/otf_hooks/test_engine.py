@@ -13,6 +13,7 @@ from otf_session.commands import Applied, CommandRequest, Pause, Refused, Resume
 from otf_session.events import CommandChanged, CommandStatus, RunState
 from otf_session.home import Home
 
+from ..helpers.waiting import wait_for
 from .record import of, series, states, summary
 
 numbers = itertools.count(1)
@@ -38,13 +39,6 @@ def outcomes(engine):
     return [event.outcome for event in of(CommandChanged) if event.outcome is not None]
 
 
-def wait_until(true, seconds=5.0):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.005)
-
-
 def test_without_a_command_a_safe_point_lets_training_go_on(engine):
     assert engine.safe_point()
 
@@ -60,9 +54,9 @@ def test_a_paused_run_holds_at_its_step_until_it_is_resumed(engine):
     engine.receive(request(Pause()))
     thread = threading.Thread(target=train)
     thread.start()
-    wait_until(lambda: engine.gate.is_paused)
+    wait_for(lambda: engine.gate.is_paused, "what was asked for")
     assert not passed.wait(0.6)
-    wait_until(lambda: summary().state.value == "paused")
+    wait_for(lambda: summary().state.value == "paused", "what was asked for")
     assert summary().runs[0].step == 5
     engine.receive(request(Resume()))
     thread.join(5)
@@ -114,7 +108,7 @@ def test_what_was_recorded_is_in_the_store_within_the_writers_interval(engine):
     for step in range(1, 101):
         engine.step = step
         engine.record({"loss": 1.0 / step})
-    wait_until(lambda: len(series("loss")) == 100, seconds=2.0)
+    wait_for(lambda: len(series("loss")) == 100, "what was asked for")
 
 
 def test_nobody_watching_ends_a_lingering_run(engine, monkeypatch, capfd):

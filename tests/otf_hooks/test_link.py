@@ -29,6 +29,8 @@ from otf_session.home import Home
 from otf_session.liveness import AliveLock
 from websockets.sync.server import serve
 
+from ..helpers.waiting import wait_for
+
 
 class Server:
     """Takes one trainer at a time in, and keeps what it says."""
@@ -114,51 +116,44 @@ def batch(first):
     return Batch(session="session", first=first, events=[line])
 
 
-def wait_until(true, seconds=8.0):
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come about in time"
-        time.sleep(0.01)
-
-
 def test_it_greets_with_the_token_and_learns_who_watches(serving, link):
     server = serving()
-    wait_until(lambda: link.viewers == 2)
+    wait_for(lambda: link.viewers == 2, "what was asked for")
     assert isinstance(server.frames[0], TrainerHello)
     assert server.frames[0].last_seq == 3
     assert server.authorization == f"Bearer {ensure_token(Home.find())}"
     server.sockets[0].send(encode(Viewers(count=0)))
-    wait_until(lambda: link.viewers == 0)
+    wait_for(lambda: link.viewers == 0, "what was asked for")
 
 
 def test_batches_replies_and_commands_pass(serving, link, commands):
     server = serving()
-    wait_until(lambda: link.viewers == 2)
+    wait_for(lambda: link.viewers == 2, "what was asked for")
     link.publish(batch(4))
     request = CommandRequest(id="c1", author="dashboard", command=Pause())
     server.sockets[0].send(encode(CommandDelivery(request=request)))
-    wait_until(lambda: commands == [request])
+    wait_for(lambda: commands == [request], "what was asked for")
     reply = CommandReply(id="c1", session="session", outcome=Applied(step=9))
     link.reply(reply)
-    wait_until(lambda: server.frames[1:] == [batch(4), reply])
+    wait_for(lambda: server.frames[1:] == [batch(4), reply], "what was asked for")
 
 
 def test_it_finds_a_server_that_starts_later_and_one_that_was_restarted(serving, link):
     link.publish(batch(1))  # nobody there: it stays in the store
     first = serving()
-    wait_until(lambda: link.viewers == 2)
+    wait_for(lambda: link.viewers == 2, "what was asked for")
     assert [type(frame) for frame in first.frames] == [TrainerHello]
     first.close()
-    wait_until(lambda: link.viewers == 0)
+    wait_for(lambda: link.viewers == 0, "what was asked for")
     second = serving()
-    wait_until(lambda: link.viewers == 2)
+    wait_for(lambda: link.viewers == 2, "what was asked for")
     link.publish(batch(2))
-    wait_until(lambda: second.frames[1:] == [batch(2)])
+    wait_for(lambda: second.frames[1:] == [batch(2)], "what was asked for")
 
 
 def test_what_is_queued_is_sent_before_it_closes(serving, link):
     server = serving()
-    wait_until(lambda: link.viewers == 2)
+    wait_for(lambda: link.viewers == 2, "what was asked for")
     for first in range(1, 101):
         link.publish(batch(first))
     link.close()
@@ -167,7 +162,7 @@ def test_what_is_queued_is_sent_before_it_closes(serving, link):
 
 def test_a_refusal_is_said_once(serving, link, warnings):
     serving(first=Refusal(reason="Too old.", remedy="pip install --upgrade onthefly-ai"))
-    wait_until(lambda: warnings)
+    wait_for(lambda: warnings, "what was asked for")
     time.sleep(1.5)
     assert warnings == [
         "The server refuses this trainer. Too old. pip install --upgrade onthefly-ai"
@@ -176,7 +171,7 @@ def test_a_refusal_is_said_once(serving, link, warnings):
 
 def test_a_server_of_another_home_is_named_once(serving, link, warnings):
     serving(status=HTTPStatus.FORBIDDEN)
-    wait_until(lambda: warnings)
+    wait_for(lambda: warnings, "what was asked for")
     time.sleep(1.5)
     assert len(warnings) == 1
     assert "another OnTheFly home" in warnings[0]
@@ -195,7 +190,7 @@ def test_the_token_is_not_shown_to_a_stranger_on_the_port(serving, port, command
         warn=warnings.append,
     )
     link.start()
-    wait_until(lambda: warnings)
+    wait_for(lambda: warnings, "what was asked for")
     link.close()
     assert server.frames == []
     assert not hasattr(server, "authorization")
@@ -205,11 +200,11 @@ def test_the_token_is_not_shown_to_a_stranger_on_the_port(serving, port, command
 
 def test_unreadable_frames_do_not_end_the_link(serving, link, warnings):
     server = serving()
-    wait_until(lambda: link.viewers == 2)
+    wait_for(lambda: link.viewers == 2, "what was asked for")
     server.sockets[0].send('{"frame": "from-the-future"}')
-    wait_until(lambda: warnings)
+    wait_for(lambda: warnings, "what was asked for")
     server.sockets[0].send(encode(Viewers(count=5)))
-    wait_until(lambda: link.viewers == 5)
+    wait_for(lambda: link.viewers == 5, "what was asked for")
 
 
 def test_closing_without_a_server_is_quick(link):
