@@ -59,6 +59,9 @@ class Server:
                 socket.send(encode(self._first))
 
     def close(self):
+        # Older versions of websockets leave open connections open.
+        for connection in self.sockets:
+            connection.close()
         self._server.shutdown()
         self._thread.join()
 

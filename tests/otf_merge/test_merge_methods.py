@@ -59,6 +59,12 @@ def test_copies_of_a_model_merge_to_it_exactly(data: st.DataObject, dtype: torch
     assert torch.equal(swa(copies).to(dtype), tensor)
 
 
+@pytest.mark.parametrize("weights", [[0.0, 2.2e-308], [5e-324, 5e-324], [1e308, 1e308]])
+def test_weights_near_the_ends_of_the_range_are_weights_too(weights: list[float]) -> None:
+    tensor = torch.tensor([1.541e-30, -3.0e30, 2.0])
+    assert torch.equal(linear([tensor, tensor], weights=weights).float(), tensor)
+
+
 @given(models(torch.float64), st.integers(2, 9))
 def test_copies_in_double_precision_merge_to_it_within_rounding(
     tensors: list[torch.Tensor], count: int

@@ -27,8 +27,12 @@ def linear(tensors: Sequence[Tensor], *, weights: Sequence[float]) -> Tensor:
     wide = torch.promote_types(tensors[0].dtype, torch.float64)
     # -0.0 and not 0.0: it is the number that changes nothing when added, not even the sign of -0.0.
     total = torch.full_like(tensors[0], -0.0, dtype=wide)
-    for tensor, weight in zip(tensors, weights):
+    # In units of the greatest weight, so that weights near the ends of the range of numbers do not
+    # take the products out of it.
+    greatest = max(weights)
+    shares = [weight / greatest for weight in weights]
+    for tensor, share in zip(tensors, shares):
         # A weight of zero leaves the tensor out altogether, even where it is not finite.
-        if weight:
-            total.add_(tensor, alpha=weight)
-    return total.div_(sum(weights))
+        if share:
+            total.add_(tensor, alpha=share)
+    return total.div_(sum(shares))
