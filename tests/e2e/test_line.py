@@ -128,7 +128,7 @@ def test_a_killed_server_costs_no_point(page, processes, port, link, home):
 
 def test_a_finished_run_lingers_for_the_dashboard_and_is_resumed(page, processes, port, link, home):
     processes.serve(port)
-    page.goto(f"http://127.0.0.1:{port}/?token={home.token_file.read_text().strip()}")
+    page.goto(link())
     demo = processes.demo(port, "--epochs", "1")
     wait_until(lambda: home.session_folders() and state(page) == "paused", "the script lingers")
     assert demo.poll() is None
@@ -140,6 +140,20 @@ def test_a_finished_run_lingers_for_the_dashboard_and_is_resumed(page, processes
     out, _ = demo.communicate(timeout=60)
     assert demo.returncode == 0, out
     assert "nobody is watching" in out
+    assert recorded(home)[1].state.value == "finished"
+
+
+def test_ctrl_c_ends_a_lingering_script_as_if_it_had_just_ended(page, processes, port, link, home):
+    processes.serve(port)
+    page.goto(link())
+    demo = processes.demo(port, "--epochs", "1")
+    wait_until(lambda: home.session_folders() and state(page) == "paused", "the script lingers")
+    demo.send_signal(signal.SIGINT)
+    out, _ = demo.communicate(timeout=60)
+    assert demo.returncode == 0, out
+    assert "press Ctrl-C to end it" in out
+    assert "run 'baseline' finished" in out
+    wait_until(lambda: state(page) == "finished", "the page shows the end")
     assert recorded(home)[1].state.value == "finished"
 
 
