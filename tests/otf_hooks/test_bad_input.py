@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import threading
+
 import pytest
 import torch
 from otf_hooks import Trainer, TrainingError
@@ -160,6 +162,26 @@ def test_a_run_without_a_name_or_an_end_is_refused(parts):
         Trainer(project="p", max_epochs=1).fit(**parts())
     with pytest.raises(TrainingError, match="max_epochs= or max_steps="):
         Trainer(project="p", run_name="r").fit(**parts())
+
+
+def test_the_default_validation_needs_a_loss_function_even_with_a_step_of_ones_own(trainer, parts):
+    trainer.training_step(lambda batch, state: {"loss": 1.0})
+    given = {**parts(), "loss_fn": None}
+    with pytest.raises(TrainingError, match="fit needs loss_fn="):
+        trainer.fit(**given, val_loader=make_loader())
+    assert trainer.fit(**given).state == "finished"
+
+
+def test_what_fails_before_the_first_step_leaves_nothing_behind(parts, monkeypatch):
+    before = threading.active_count()
+    trainer = Trainer(project="p", run_name="r", max_steps=1)
+    assert trainer.fit(**parts()).state == "finished"
+    with monkeypatch.context() as broken:
+        broken.setattr("otf_hooks.fronts.native._free_name", lambda folder, name: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            trainer.fit(**parts())
+    assert threading.active_count() == before
+    assert trainer.fit(**parts()).run == "r-2"
 
 
 def test_an_exception_of_the_script_is_its_own_and_is_recorded(trainer, parts):

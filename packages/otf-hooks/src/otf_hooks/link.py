@@ -93,7 +93,8 @@ class Link:
         """Send what is queued, for two seconds at most, and end the thread."""
         self._closing = True
         self._signal()
-        self._thread.join(_CLOSE_SECONDS + 1.0)
+        if self._thread.ident is not None:
+            self._thread.join(_CLOSE_SECONDS + 1.0)
 
     def _signal(self) -> None:
         loop, ready = self._loop, self._ready

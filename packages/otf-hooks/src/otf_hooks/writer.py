@@ -59,7 +59,10 @@ class Writer:
         """Write what is left, close the store and end the thread."""
         self._closing.set()
         self._wake.set()
-        self._thread.join(timeout)
+        if self._thread.ident is None:
+            self._store.close()
+        else:
+            self._thread.join(timeout)
 
     def _run(self) -> None:
         try:

@@ -177,7 +177,8 @@ class Trainer:
             device=device,
             amp=amp,
             grad_clip_norm=grad_clip_norm,
-            needs_loss_fn=self._training_step is None,
+            needs_loss_fn=self._training_step is None
+            or (self._validation_step is None and not (val_loader is None and test_loader is None)),
             needs_test_loader=self._test_after,
         )
         if not setup.model.training:
@@ -197,20 +198,20 @@ class Trainer:
         )
         self._folder = engine.store.folder
         self._engine = engine
-        loop = TrainingLoop(
-            engine=engine,
-            setup=setup,
-            training_step=self._training_step,
-            validation_step=self._validation_step or steps.validation_step,
-            val_every=self._val_every,
-            checkpoints=self._checkpoint_folder(engine),
-        )
-        engine.start_run(_free_name(engine.store.folder, name))
-        console.say(
-            f"recording run '{engine.run}' in session {engine.store.id}; "
-            "`otf serve --open` shows it."
-        )
         try:
+            loop = TrainingLoop(
+                engine=engine,
+                setup=setup,
+                training_step=self._training_step,
+                validation_step=self._validation_step or steps.validation_step,
+                val_every=self._val_every,
+                checkpoints=self._checkpoint_folder(engine),
+            )
+            engine.start_run(_free_name(engine.store.folder, name))
+            console.say(
+                f"recording run '{engine.run}' in session {engine.store.id}; "
+                "`otf serve --open` shows it."
+            )
             state, reason = self._train(engine, loop)
             engine.close(state, reason)
         except BaseException as error:

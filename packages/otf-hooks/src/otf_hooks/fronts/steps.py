@@ -32,13 +32,20 @@ class Precision:
         self._device = device
         self._type = setup.amp_type
         enabled = setup.amp_type is torch.float16 and device == "cuda"
-        self.scaler = torch.cuda.amp.GradScaler(enabled=True) if enabled else _PassThrough()
+        self.scaler = _cuda_scaler() if enabled else _PassThrough()
 
     def autocast(self) -> ContextManager[Any]:
         """The context in which forward and loss are computed."""
         if self._type is None:
             return contextlib.nullcontext()
         return torch.autocast(self._device, dtype=self._type)
+
+
+def _cuda_scaler() -> Any:
+    # Since torch 2.3 under its general name; the older one warns since 2.4.
+    if hasattr(torch.amp, "GradScaler"):
+        return torch.amp.GradScaler("cuda")
+    return torch.cuda.amp.GradScaler()
 
 
 class _PassThrough:
