@@ -12,7 +12,7 @@ import threading
 import time
 
 from common import own_home, server
-from otf_hooks.engine import open_engine
+from otf_hooks.assembly import Address, open_engine
 from otf_session.events import RunState
 from otf_session.home import Home
 from websockets.asyncio.client import connect
@@ -42,10 +42,9 @@ def main() -> None:
             project="b",
             home=Home.find(),
             folder=None,
-            host="127.0.0.1",
-            port=serving.port,
-            connect=True,
+            address=Address(host="127.0.0.1", port=serving.port, connect=True),
         )
+        engine.start()
         engine.start_run("baseline")
         engine.running()
         arrived, recorded, ready = {}, {}, threading.Event()

@@ -9,7 +9,7 @@ import time
 
 import torch
 from common import interleaved, own_home, spread
-from otf_hooks.engine import open_engine
+from otf_hooks.assembly import Address, open_engine
 from otf_session.events import RunState
 from otf_session.home import Home
 from torch.utils.tensorboard import SummaryWriter
@@ -34,9 +34,9 @@ def median_microseconds(record) -> float:
 
 def main() -> None:
     with own_home(), tempfile.TemporaryDirectory() as folder, SummaryWriter(folder) as board:
-        engine = open_engine(
-            project="b", home=Home.find(), folder=None, host="127.0.0.1", port=1, connect=False
-        )
+        nowhere = Address(host="127.0.0.1", port=1, connect=False)
+        engine = open_engine(project="b", home=Home.find(), folder=None, address=nowhere)
+        engine.start()
         engine.start_run("baseline")
         engine.running()
 

@@ -1,6 +1,12 @@
 """Every test has a home of its own, and no port from outside."""
 
+import signal
+
 import pytest
+
+# Started in a shell's background, Python finds Ctrl-C ignored, and so would the scripts that tests
+# start and interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

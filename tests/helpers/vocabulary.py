@@ -10,7 +10,16 @@ from typing import Any, Dict, List
 
 import msgspec
 from otf_session import events, frames
-from otf_session.commands import Applied, CommandRequest, Pause, Refused, Resume, Stop
+from otf_session.commands import (
+    Applied,
+    CommandRequest,
+    Pause,
+    Refused,
+    Resume,
+    SetHyperparameters,
+    Stop,
+)
+from otf_session.results import HyperparameterChange, HyperparametersSet
 from otf_session.summaries import RunSummary, SessionState, SessionSummary
 
 GOLDEN = Path(__file__).parents[1] / "fixtures" / "golden"
@@ -73,6 +82,90 @@ EVENTS: List[events.AnyEvent] = [
         status=events.CommandStatus.APPLIED,
         outcome=Applied(step=120, message="Paused."),
     ),
+    events.CommandChanged(
+        time=_TIME,
+        run="baseline",
+        step=120,
+        id="facade",
+        author="otf ctl",
+        command=SetHyperparameters(values={"lr": 0.05}, hold=True),
+        status=events.CommandStatus.APPLIED,
+        outcome=Applied(
+            step=120,
+            message="lr is 0.05.",
+            result=HyperparametersSet(
+                changes=[
+                    HyperparameterChange(
+                        name="lr", group=0, before=0.1, requested=0.05, applied=0.05
+                    )
+                ],
+                lr_rule="Held by hand at 0.05.",
+            ),
+        ),
+        phase="train",
+    ),
+    events.Rewound(
+        time=_TIME,
+        run="baseline",
+        step=100,
+        epoch=1,
+        left_step=120,
+        checkpoint="baseline@100",
+        reason="asked for",
+        exact=False,
+        findings=["The dataset cannot be replayed."],
+    ),
+    events.CheckpointRemoved(
+        time=_TIME, run="baseline", id="baseline@50", reason="ten newer ones are kept"
+    ),
+    events.CheckpointFailed(
+        time=_TIME, run="baseline", step=120, label="periodic", reason="The disk is full."
+    ),
+    events.HyperparametersDeclared(
+        time=_TIME,
+        run="baseline",
+        step=120,
+        values=[
+            events.Hyperparameter(name="lr", value=0.05, group=0, low=0.0),
+            events.Hyperparameter(name="mixup", value=True),
+        ],
+        lr_owner="held",
+        lr_rule="Held by hand at 0.05.",
+        lr_factors=[1.0],
+    ),
+    events.LimitsChanged(
+        time=_TIME,
+        run="baseline",
+        step=120,
+        max_epochs=3,
+        pause_at_step=150,
+        steps_per_epoch=60,
+    ),
+    events.NoteAdded(
+        time=_TIME, run="baseline", step=110, author="dashboard", text="Here it turned."
+    ),
+    events.DeterminismAssessed(
+        time=_TIME, run="baseline", exact=False, findings=["The dataset cannot be replayed."]
+    ),
+    events.GuardTripped(
+        time=_TIME,
+        run="baseline",
+        step=118,
+        guard="non-finite",
+        action="pause",
+        message="loss is not finite.",
+        indices=[3, 1, 4],
+        checkpoint="baseline@100",
+    ),
+    events.StallNoticed(
+        time=_TIME,
+        run="baseline",
+        step=118,
+        phase="data",
+        seconds=61.5,
+        stack='  File "train.py", line 3, in <module>',
+    ),
+    events.StallEnded(time=_TIME, run="baseline", step=118, phase="data", seconds=70.25),
     events.RecordsDropped(time=_TIME, run="baseline", count=12, reason="The disk is full."),
 ]
 
@@ -110,6 +203,11 @@ FRAMES: List[frames.Frame] = [
     frames.CommandDelivery(
         request=CommandRequest(id="c0ffee", author="dashboard", command=Resume())
     ),
+    frames.CommandQueued(
+        session=_SESSION,
+        request=CommandRequest(id="c0ffee", author="dashboard", command=Resume()),
+    ),
+    frames.CommandProgress(session=_SESSION, id="c0ffee", done=12, total=40, unit="batches"),
     frames.Batch(session=_SESSION, first=1, events=EVENTS),
     frames.CommandReply(
         id="c0ffee", session=_SESSION, outcome=Refused(reason="The run has ended.")
@@ -134,9 +232,15 @@ def tag(message: msgspec.Struct) -> str:
 def golden_messages() -> Dict[str, Any]:
     """Every message under the name of its file."""
     return {
-        **{f"event.{tag(event)}.json": event for event in EVENTS},
+        **{_event_file(event): event for event in EVENTS},
         **{f"frame.{tag(frame)}.json": frame for frame in FRAMES},
     }
+
+
+def _event_file(event: events.AnyEvent) -> str:
+    # Of some kinds there are several, told apart by their ids.
+    is_second = getattr(event, "id", "") == "facade"
+    return f"event.{tag(event)}{'.facade' if is_second else ''}.json"
 
 
 def write_golden() -> None:

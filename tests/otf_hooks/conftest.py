@@ -4,6 +4,12 @@ from typing import Any, Callable, Dict
 
 import pytest
 import torch
+from otf_hooks.engine import Engine
+from otf_hooks.fronts.setup import check
+from otf_hooks.fronts.steps import validation_step
+from otf_hooks.fronts.training import TrainingLoop
+from otf_hooks.hyperparameters import Hyperparameters, Tunables
+from otf_hooks.limits import Limits
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
@@ -26,6 +32,38 @@ def make_parts(seed: int = 0, **loader: Any) -> Dict[str, Any]:
         "loss_fn": nn.CrossEntropyLoss(),
         "train_loader": make_loader(**loader),
     }
+
+
+def make_loop(engine: Engine, **given: Any) -> TrainingLoop:
+    """A training loop over the usual parts, for an engine that is driven by hand."""
+    found = {**make_parts(), **given}
+    setup = check(
+        **found,
+        val_loader=make_loader(),
+        test_loader=make_loader(),
+        scheduler=None,
+        scheduler_interval="epoch",
+        device=None,
+        amp=False,
+        grad_clip_norm=None,
+        needs_loss_fn=True,
+        needs_test_loader=True,
+    )
+    return TrainingLoop(
+        engine=engine,
+        setup=setup,
+        training_step=None,
+        validation_step=validation_step,
+        val_every=1,
+        test_after=False,
+        limits=Limits(script_epochs=3, script_steps=None, steps_per_epoch=8),
+        hyperparameters=Hyperparameters(
+            optimizer=setup.optimizer,
+            scheduler=None,
+            grad_clip_norm=None,
+            tunables=Tunables(),
+        ),
+    )
 
 
 @pytest.fixture

@@ -7,14 +7,18 @@ import threading
 import time
 
 import pytest
-from otf_hooks.engine import open_engine
+from otf_hooks.assembly import Address, open_engine
 from otf_hooks.errors import TrainingError
+from otf_hooks.front import Verdict
 from otf_session.commands import Applied, CommandRequest, Pause, Refused, Resume, Stop
 from otf_session.events import CommandChanged, CommandStatus, RunState
 from otf_session.home import Home
 
 from ..helpers.waiting import wait_for
+from .conftest import make_loop
 from .record import of, series, states, summary
+
+NO_SERVER = Address(host="127.0.0.1", port=1, connect=False)
 
 numbers = itertools.count(1)
 
@@ -25,9 +29,8 @@ def request(command):
 
 @pytest.fixture
 def engine():
-    engine = open_engine(
-        project="p", home=Home.find(), folder=None, host="127.0.0.1", port=1, connect=False
-    )
+    engine = open_engine(project="p", home=Home.find(), folder=None, address=NO_SERVER)
+    engine.start(make_loop(engine))
     engine.start_run("baseline")
     engine.running()
     yield engine
@@ -40,7 +43,7 @@ def outcomes(engine):
 
 
 def test_without_a_command_a_safe_point_lets_training_go_on(engine):
-    assert engine.safe_point()
+    assert engine.safe_point() is Verdict.GO_ON
 
 
 def test_a_paused_run_holds_at_its_step_until_it_is_resumed(engine):
@@ -48,17 +51,17 @@ def test_a_paused_run_holds_at_its_step_until_it_is_resumed(engine):
     passed = threading.Event()
 
     def train():
-        assert engine.safe_point()
+        assert engine.safe_point() is Verdict.GO_ON
         passed.set()
 
-    engine.receive(request(Pause()))
+    engine.desk.receive(request(Pause()))
     thread = threading.Thread(target=train)
     thread.start()
     wait_for(lambda: engine.gate.is_paused, "what was asked for")
     assert not passed.wait(0.6)
     wait_for(lambda: summary().state.value == "paused", "what was asked for")
     assert summary().runs[0].step == 5
-    engine.receive(request(Resume()))
+    engine.desk.receive(request(Resume()))
     thread.join(5)
     assert passed.is_set()
     assert [type(outcome) for outcome in outcomes(engine)] == [Applied, Applied]
@@ -66,18 +69,18 @@ def test_a_paused_run_holds_at_its_step_until_it_is_resumed(engine):
 
 
 def test_a_stop_ends_training_also_out_of_a_pause(engine):
-    engine.receive(request(Pause()))
-    engine.receive(request(Stop()))
-    assert not engine.safe_point()
-    assert not engine.safe_point()
+    engine.desk.receive(request(Pause()))
+    engine.desk.receive(request(Stop()))
+    assert engine.safe_point() is Verdict.END
+    assert engine.safe_point() is Verdict.END
 
 
 def test_what_makes_no_sense_is_refused_and_harms_nothing(engine):
-    engine.receive(request(Resume()))
-    assert engine.safe_point()
+    engine.desk.receive(request(Resume()))
+    assert engine.safe_point() is Verdict.GO_ON
     for command in (Pause(), Pause(), Resume()):
-        engine.receive(request(command))
-    assert engine.safe_point()
+        engine.desk.receive(request(command))
+    assert engine.safe_point() is Verdict.GO_ON
     found = outcomes(engine)
     assert [type(outcome) for outcome in found] == [Refused, Applied, Refused, Applied]
     assert "not paused" in found[0].reason
@@ -85,7 +88,7 @@ def test_what_makes_no_sense_is_refused_and_harms_nothing(engine):
 
 
 def test_commands_to_a_run_that_ends_are_answered(engine):
-    engine.receive(request(Pause()))
+    engine.desk.receive(request(Pause()))
     (outcome,) = outcomes(engine)
     assert isinstance(outcome, Refused)
     assert "has ended" in outcome.reason
@@ -93,8 +96,8 @@ def test_commands_to_a_run_that_ends_are_answered(engine):
 
 def test_every_command_is_in_the_record_with_its_author_and_outcome(engine):
     engine.step = 7
-    engine.receive(request(Stop()))
-    assert not engine.safe_point()
+    engine.desk.receive(request(Stop()))
+    assert engine.safe_point() is Verdict.END
     engine.close(RunState.STOPPED, "stopped by a person")
     received, applied = of(CommandChanged)
     assert (received.status, applied.status) == (CommandStatus.RECEIVED, CommandStatus.APPLIED)
@@ -126,9 +129,7 @@ def test_a_session_is_open_in_one_process_only(engine):
             project="p",
             home=Home.find(),
             folder=engine.store.folder,
-            host="127.0.0.1",
-            port=1,
-            connect=False,
+            address=NO_SERVER,
         )
 
 

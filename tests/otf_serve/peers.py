@@ -5,17 +5,19 @@ import contextlib
 import threading
 import time
 import warnings
-from typing import Any, Iterator, List, Sequence, Tuple
+from typing import Any, Iterator, List, Optional, Sequence, Tuple
 
 import anyio
 import msgspec
 from otf_serve.app import build
 from otf_serve.settings import Settings
-from otf_session.commands import Outcome
+from otf_session.commands import Applied, CommandRequest, Outcome
+from otf_session.events import CommandChanged, CommandStatus
 from otf_session.frames import (
     PROTOCOL,
     Batch,
     CommandDelivery,
+    CommandProgress,
     CommandReply,
     Frame,
     Subscribe,
@@ -26,6 +28,8 @@ from otf_session.frames import (
 )
 from otf_session.home import Home
 from otf_session.store import SessionStore
+
+from ..helpers.sessions import BEGIN, RUN
 
 with warnings.catch_warnings():
     # Starlette 1 would rather have a successor of httpx, which the older ones do not know.
@@ -127,12 +131,52 @@ class Trainer(Peer):
     def publish(self, *events: Any) -> None:
         self.send(self.append(*events))
 
+    def receive(self) -> CommandRequest:
+        """The next command."""
+        delivery: CommandDelivery = self.get(CommandDelivery)
+        return delivery.request
+
     def answer(self, outcome: Outcome) -> CommandDelivery:
         """Answer the next command."""
         delivery: CommandDelivery = self.get(CommandDelivery)
-        reply = CommandReply(id=delivery.request.id, session=self.store.id, outcome=outcome)
-        self.send(reply)
+        self.reply(delivery.request.id, outcome)
         return delivery
+
+    def reply(self, command_id: str, outcome: Outcome) -> None:
+        """Answer a command."""
+        self.send(CommandReply(id=command_id, session=self.store.id, outcome=outcome))
+
+    def progress(self, command_id: str, done: int, total: int = 40) -> CommandProgress:
+        """Say how far a command is."""
+        frame = CommandProgress(
+            session=self.store.id, id=command_id, done=done, total=total, unit="batches"
+        )
+        self.send(frame)
+        return frame
+
+    def record(self, request: CommandRequest, outcome: Optional[Outcome] = None) -> None:
+        """Publish what the record says of a command: that it is received, or how it ended."""
+        status = CommandStatus.RECEIVED
+        if outcome is not None:
+            is_applied = isinstance(outcome, Applied)
+            status = CommandStatus.APPLIED if is_applied else CommandStatus.REFUSED
+        self.publish(changed(request, status, outcome))
+
+
+def changed(
+    request: CommandRequest, status: CommandStatus, outcome: Optional[Outcome] = None
+) -> CommandChanged:
+    """A command in the record."""
+    return CommandChanged(
+        time=BEGIN,
+        run=RUN,
+        step=1,
+        id=request.id,
+        author=request.author,
+        command=request.command,
+        status=status,
+        outcome=outcome,
+    )
 
 
 @contextlib.contextmanager
@@ -195,6 +239,14 @@ class InThread:
 
     def result(self) -> Any:
         return self._result.result(timeout=SECONDS)
+
+
+def refused(response: Any, status: int) -> str:
+    """The reason why a request was not served."""
+    assert response.status_code == status
+    assert response.headers["content-type"] == "application/json"
+    assert list(response.json()) == ["error"]
+    return str(response.json()["error"])
 
 
 def names(pairs: Sequence[Tuple[bytes, bytes]]) -> List[str]:

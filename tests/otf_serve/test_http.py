@@ -1,9 +1,7 @@
 import json
 
 import pytest
-from otf_serve import http as api_module
 from otf_session import queries
-from otf_session.commands import Applied, Pause, Stop
 from otf_session.events import RunState
 from otf_session.home import DATABASE
 from otf_session.store import SessionReader, SessionStore
@@ -11,14 +9,7 @@ from otf_session.summaries import LogPage, Snapshot
 
 from ..helpers.sessions import line, losses, metrics, started, state, stored
 from ..helpers.vocabulary import EVENTS
-from .peers import InThread, decode, joined, serve, settings_for
-
-
-def refused(response, status):
-    assert response.status_code == status
-    assert response.headers["content-type"] == "application/json"
-    assert list(response.json()) == ["error"]
-    return response.json()["error"]
+from .peers import decode, joined, refused, serve, settings_for
 
 
 def test_health_says_which_server_it_is(api, home, settings):
@@ -160,6 +151,16 @@ def test_a_range_without_an_end_is_not_coarser(api, make):
     assert api.get(address + "&from=1").json() == api.get(address).json()
 
 
+def test_the_connected_trainers_are_listed_the_newest_last(api, make, monkeypatch):
+    assert api.get("/api/trainers").json() == []
+    ids = iter(["20260102-100000-bbbb", "20260101-100000-aaaa", "20260103-100000-cccc"])
+    monkeypatch.setattr("otf_session.home._new_session_id", lambda: next(ids))
+    newer, older, _ = make(started()), make(started()), make(started())
+    with joined(api, newer), joined(api, older):
+        assert api.get("/api/trainers").json() == [older.id, newer.id]
+    assert api.get("/api/trainers").json() == []
+
+
 def test_the_log_is_paged(api, make):
     store = make(started(), *[line(number) for number in range(1, 8)])
     address = f"/api/sessions/{store.id}/logs"
@@ -174,15 +175,7 @@ def test_the_log_is_paged(api, make):
     assert len(decode(api.get(address + "?limit=0").content, LogPage).entries) == 1
 
 
-def test_commands_are_listed_from_the_record(api, make):
-    store = make(*EVENTS)
-    found = api.get(f"/api/sessions/{store.id}/commands").json()
-    assert [(each["id"], each["command"], each["status"]) for each in found] == [
-        ("c0ffee", {"kind": "pause"}, "applied")
-    ]
-
-
-_READS = ["", "/snapshot", "/metrics", "/logs", "/commands"]
+_READS = ["", "/snapshot", "/metrics", "/logs"]
 
 
 @pytest.mark.parametrize("route", _READS)
@@ -217,82 +210,9 @@ def test_a_parameter_that_is_no_usable_number_is_named(api, make, query):
     assert "whole number" in message
 
 
-# Commands
-
-
-@pytest.mark.parametrize(
-    "body",
-    [b"", b"pause", b"{}", b'{"kind": "explode"}', b"[]", b'"pause"', b"\xff", b'{"kind": "pause"'],
-)
-def test_a_body_that_is_no_command_is_refused(api, make, body):
-    store = make(started())
-    message = refused(api.post(f"/api/sessions/{store.id}/commands", content=body), 400)
-    assert message.startswith("The body is no command: ")
-
-
-def test_a_command_for_nobody_is_not_found(api):
-    refused(api.post("/api/sessions/nothing/commands", json={"kind": "pause"}), 404)
-
-
-def test_a_command_for_a_session_without_a_trainer_is_refused_by_name(api, make):
-    store = make(started())
-    response = api.post(f"/api/sessions/{store.id}/commands", json={"kind": "pause"})
-    assert response.status_code == 200
-    outcome = response.json()["outcome"]
-    assert outcome["kind"] == "refused"
-    assert "not connected" in outcome["reason"]
-
-
-@pytest.mark.parametrize("command", [Pause(), Stop()])
-def test_a_command_is_answered_by_the_trainer(api, make, command):
-    store = make(started())
-    kind = command.__struct_config__.tag
-    with joined(api, store) as trainer:
-        asked = InThread(api.post, f"/api/sessions/{store.id}/commands", json={"kind": kind})
-        delivery = trainer.answer(Applied(step=7, message="Done."))
-        response = asked.result()
-    assert (delivery.request.author, delivery.request.command) == ("http", command)
-    assert response.json() == {
-        "frame": "command-reply",
-        "id": delivery.request.id,
-        "session": store.id,
-        "outcome": {"kind": "applied", "step": 7, "message": "Done."},
-    }
-
-
-def test_commands_under_way_at_once_get_their_own_answers(api, make):
-    store = make(started())
-    with joined(api, store) as trainer:
-        asked = [
-            InThread(api.post, f"/api/sessions/{store.id}/commands", json={"kind": kind})
-            for kind in ("pause", "resume")
-        ]
-        answered = {}
-        for step in (1, 2):
-            delivery = trainer.answer(Applied(step=step))
-            answered[delivery.request.id] = step
-        found = {each.result().json()["id"]: each.result().json()["outcome"] for each in asked}
-    assert {key: outcome["step"] for key, outcome in found.items()} == answered
-    assert len(answered) == 2
-
-
-def test_a_trainer_that_never_gets_there_is_said(api, make, monkeypatch):
-    store = make(started())
-    monkeypatch.setattr(api_module, "_COMMAND_SECONDS", 0.1)
-    with joined(api, store) as trainer:
-        response = api.post(f"/api/sessions/{store.id}/commands", json={"kind": "pause"})
-        assert "safe point" in refused(response, 504)
-        monkeypatch.undo()
-        # Its late answer disturbs nobody.
-        trainer.answer(Applied(step=9))
-        asked = InThread(api.post, f"/api/sessions/{store.id}/commands", json={"kind": "stop"})
-        assert trainer.answer(Applied(step=10)).request.command == Stop()
-        assert asked.result().json()["outcome"]["step"] == 10
-
-
 def test_reading_a_session_changes_nothing_in_it(api, make):
     store = make(*EVENTS)
-    for route in _READS:
+    for route in (*_READS, "/commands"):
         assert api.get(f"/api/sessions/{store.id}{route}").status_code == 200
     assert stored(store) == EVENTS
 

@@ -118,19 +118,6 @@ def test_a_command_is_answered_once():
     with_hub(scene)
 
 
-def test_a_forgotten_command_is_not_answered():
-    def scene(hub):
-        trainer, answers = Recorder(), []
-        hub.join_trainer("s", trainer, 0)
-        hub.submit("s", "1", "me", Pause(), answers.append)
-        hub.forget("s", "1")
-        hub.forget("s", "1")
-        hub.leave_trainer("s", trainer)
-        assert answers == []
-
-    with_hub(scene)
-
-
 def test_a_trainer_s_end_answers_its_own_commands_alone():
     def scene(hub):
         one, two = Recorder(), Recorder()

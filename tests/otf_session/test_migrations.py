@@ -25,7 +25,7 @@ def schema(database):
 def test_an_empty_file_is_brought_to_the_newest_schema(database):
     assert migrations.version(database) == 0
     migrations.migrate(database)
-    assert migrations.version(database) == migrations.NEWEST == 1
+    assert migrations.version(database) == migrations.NEWEST == 2
 
 
 def test_a_migration_is_applied_once(database):
@@ -43,13 +43,13 @@ def test_a_later_migration_is_applied_to_an_older_session(home, monkeypatch):
     store = make_session(home, started())
     store.close()
     later = "ALTER TABLE run ADD COLUMN note TEXT NOT NULL DEFAULT 'none';\n"
-    monkeypatch.setattr(migrations, "_MIGRATIONS", [*migrations._MIGRATIONS, (2, later)])
-    monkeypatch.setattr(migrations, "NEWEST", 2)
+    monkeypatch.setattr(migrations, "_MIGRATIONS", [*migrations._MIGRATIONS, (3, later)])
+    monkeypatch.setattr(migrations, "NEWEST", 3)
     again = SessionStore(store.folder)
     assert stored(again) == [started()]
     again.close()
     connection = sqlite3.connect(store.folder / "session.sqlite")
-    assert connection.execute("PRAGMA user_version").fetchone() == (2,)
+    assert connection.execute("PRAGMA user_version").fetchone() == (3,)
     assert connection.execute("SELECT name, note FROM run").fetchall() == [("baseline", "none")]
     connection.close()
 
@@ -57,18 +57,18 @@ def test_a_later_migration_is_applied_to_an_older_session(home, monkeypatch):
 def test_a_migration_that_fails_leaves_nothing(database, monkeypatch):
     migrations.migrate(database)
     before = schema(database)
-    broken = (2, "CREATE TABLE half (id INTEGER);\nCREATE TABLE session (id INTEGER);\n")
+    broken = (3, "CREATE TABLE half (id INTEGER);\nCREATE TABLE session (id INTEGER);\n")
     monkeypatch.setattr(migrations, "_MIGRATIONS", [*migrations._MIGRATIONS, broken])
-    monkeypatch.setattr(migrations, "NEWEST", 2)
+    monkeypatch.setattr(migrations, "NEWEST", 3)
     with pytest.raises(peewee.OperationalError):
         migrations.migrate(database)
     assert schema(database) == before
-    assert migrations.version(database) == 1
+    assert migrations.version(database) == 2
 
 
 def test_a_schema_from_the_future_is_left_as_it_is(database):
-    database.execute_sql("PRAGMA user_version = 2")
-    with pytest.raises(SchemaTooNew, match="schema 2"):
+    database.execute_sql("PRAGMA user_version = 3")
+    with pytest.raises(SchemaTooNew, match="schema 3"):
         migrations.migrate(database)
     assert schema(database) == []
 

@@ -58,8 +58,8 @@ def test_every_kind_of_event_is_read_back_as_it_was_appended(store):
 def test_events_are_read_in_parts_from_anywhere(store):
     store.append(EVENTS)
     parts = [stored(store, after, 3) for after in range(0, len(EVENTS), 3)]
-    assert [len(part) for part in parts] == [3, 3, 3, 1]
-    assert sum(parts, []) == EVENTS
+    assert len(parts) > 3
+    assert parts == [EVENTS[after : after + 3] for after in range(0, len(EVENTS), 3)]
     assert stored(store, len(EVENTS) - 1) == EVENTS[-1:]
     assert stored(store, len(EVENTS)) == []
 
@@ -259,7 +259,7 @@ def test_a_session_of_a_newer_schema_is_refused(store):
         lambda: SessionReader(store.folder).__enter__(),
         lambda: SessionStore(store.folder),
     ):
-        with pytest.raises(SchemaTooNew, match=r"schema 99.*up to 1.*pip install --upgrade"):
+        with pytest.raises(SchemaTooNew, match=r"schema 99.*up to 2.*pip install --upgrade"):
             use()
     assert seqs(store) == [1]
 

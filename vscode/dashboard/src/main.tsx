@@ -7,8 +7,12 @@ import "./styles/sessions.css";
 import "./styles/header.css";
 import "./styles/charts.css";
 import "./styles/log.css";
+import "./styles/controls.css";
+import "./styles/dialogs.css";
+import "./styles/record.css";
 import { BrowserHost } from "./host/browser";
 import { Dashboard } from "./store/dashboard";
+import { Dialogs } from "./store/dialogs";
 import { createPacer } from "./store/pacer";
 import { ChartView } from "./store/view";
 import { WebSocketTransport } from "./transport/websocket";
@@ -38,7 +42,7 @@ host.onSelection((session) => dashboard.pick(session));
 const root = document.getElementById("app");
 if (!root) throw new Error("the page has no element #app");
 render(
-  <AppContext.Provider value={{ dashboard, host, charts }}>
+  <AppContext.Provider value={{ dashboard, host, charts, dialogs: new Dialogs() }}>
     <AppView />
   </AppContext.Provider>,
   root,

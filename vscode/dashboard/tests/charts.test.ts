@@ -80,6 +80,7 @@ test("a line takes the detail of its run", () => {
   const detail = {
     range: { from: 2, to: 3 },
     runs: new Map([["baseline", { steps: [2, 3], values: [20, 10] }]]),
+    rewinds: 0,
   };
   const [baseline, fork] = linesOf(shown, detail);
   expect(baseline?.points.values).toEqual([3, 20, 10]);

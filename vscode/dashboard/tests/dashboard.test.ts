@@ -174,7 +174,7 @@ test("a command goes out once and is settled by its reply", async () => {
   answer("s1", snapshot());
   transport.welcome(sessionSummary());
   await settle();
-  dashboard.submit("s1", "pause");
+  dashboard.submit("s1", { kind: "pause" });
   const [sent] = transport.sentOf("command-submission");
   expect(sent).toMatchObject({ session: "s1", command: { kind: "pause" } });
   expect(dashboard.commands.pending("s1").has("pause")).toBe(true);
@@ -191,7 +191,7 @@ test("a command whose reply was lost is settled by the events after the reconnec
   answer("s1", snapshot());
   transport.welcome(sessionSummary());
   await settle();
-  dashboard.submit("s1", "pause");
+  dashboard.submit("s1", { kind: "pause" });
   const id = transport.sentOf("command-submission")[0]?.id ?? "";
   transport.lose();
   expect(dashboard.commands.failures("s1")).toHaveLength(1);
@@ -201,7 +201,7 @@ test("a command whose reply was lost is settled by the events after the reconnec
 });
 
 test("a command without a connection is not pretended to be on its way", () => {
-  dashboard.submit("s1", "pause");
+  dashboard.submit("s1", { kind: "pause" });
   expect(dashboard.commands.pending("s1").size).toBe(0);
   expect(dashboard.commands.failures("s1")).toHaveLength(1);
 });

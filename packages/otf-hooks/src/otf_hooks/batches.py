@@ -56,6 +56,11 @@ def to_device(batch: Any, device: torch.device) -> Any:
     return _map(batch, lambda tensor: tensor.to(device, non_blocking=True))
 
 
+def copied(batch: Any) -> Any:
+    """The batch with a copy of every tensor, which a step may change in place."""
+    return _map(batch, torch.clone)
+
+
 def part(batch: Any) -> Parts:
     """Part a batch into what the model takes and what the loss compares with.
 
@@ -73,7 +78,7 @@ def part(batch: Any) -> Parts:
             return Parts(tuple(inputs[0]), {}, target)
         return Parts(tuple(inputs), {}, target)
     raise LoaderError(
-        f"train_loader yields {_described(batch)}, in which no target can be found. Yield "
+        f"A batch is {_described(batch)}, in which no target can be found. Yield "
         "(input, target) or a dict with a 'target', or say what a step is with "
         "@trainer.training_step (and @trainer.validation_step)."
     )
@@ -83,7 +88,7 @@ def _part_mapping(batch: Mapping[Any, Any]) -> Parts:
     name: Optional[str] = next((key for key in TARGET_NAMES if key in batch), None)
     if name is None:
         raise LoaderError(
-            f"train_loader yields a dict with the keys {sorted(map(str, batch))}, none of which is "
+            f"A batch is a dict with the keys {sorted(map(str, batch))}, none of which is "
             f"a target ({', '.join(TARGET_NAMES)}). Rename the target's key, or say what a step "
             "is with @trainer.training_step (and @trainer.validation_step)."
         )

@@ -15,7 +15,7 @@ import torch
 from .errors import CheckpointError
 
 #: The version of the layout, so that a later one can tell.
-FORMAT = 1
+FORMAT = 2
 
 
 class Written(NamedTuple):
@@ -24,6 +24,35 @@ class Written(NamedTuple):
     path: Path
     size: int
     sha256: str
+
+
+def load(path: Path, sha256: str = "") -> Dict[str, Any]:
+    """The state in a checkpoint, on the CPU; loading it runs no code.
+
+    Raises `CheckpointError` where the file is not there, is not what was written (`sha256`), or
+    holds more than tensors and plain values.
+    """
+    try:
+        if sha256 and _sha256(path) != sha256:
+            raise CheckpointError(
+                f"The checkpoint {path} is not what was written: its SHA-256 differs from the one "
+                "in the session. Use another checkpoint; this one is damaged or was replaced."
+            )
+        state: Dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(
+            f"The checkpoint {path} is no longer there. `otf ctl checkpoints` lists what is kept."
+        ) from None
+    except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
+        raise CheckpointError(f"The checkpoint {path} cannot be read: {error}.") from error
+    if not isinstance(state, dict) or state.get("format") != FORMAT:
+        raise CheckpointError(
+            f"The checkpoint {path} has the format {state.get('format')!r}; this version reads "
+            f"format {FORMAT}. Use the version of OnTheFly it was written with."
+            if isinstance(state, dict)
+            else f"{path} is no checkpoint of a run."
+        )
+    return state
 
 
 def write(path: Path, state: Dict[str, Any]) -> Written:

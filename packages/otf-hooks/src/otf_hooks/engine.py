@@ -1,8 +1,8 @@
 """The engine: what every front drives.
 
 A front opens it, starts a run, records steps, calls `safe_point` between them, and closes it. The
-engine knows nothing of who drives the batches. Its parts (store, recorder, writer, link, gate) are
-handed in; `open_engine` is where they are put together.
+engine knows nothing of who drives the batches: what it needs of them is the `Front` it is handed.
+Its other parts (store, recorder, writer, link, desk, keeper) are handed in by `assembly`.
 """
 
 from __future__ import annotations
@@ -10,44 +10,57 @@ from __future__ import annotations
 import logging
 import os
 import platform
-import queue
+import signal
 import sys
 import time
 import traceback
 from importlib import metadata
 from pathlib import Path
-from typing import Any, Dict, Mapping, Optional
+from typing import Any, Callable, Dict, List, Mapping, Optional, Union
 
 import torch
-from otf_session.commands import CommandRequest, Outcome, Refused, command_name
+from otf_session.commands import CommandRequest, Extend, Outcome
 from otf_session.events import (
     CheckpointSaved,
     CommandChanged,
     CommandStatus,
+    DeterminismAssessed,
     EpochStarted,
     EvaluationFinished,
+    HyperparametersDeclared,
+    LimitsChanged,
     LogLine,
     ProcessStarted,
+    Rewound,
     RunStarted,
     RunState,
+    StallEnded,
+    StallNoticed,
     StateChanged,
 )
-from otf_session.frames import CommandReply
-from otf_session.home import Home
+from otf_session.frames import CommandProgress, CommandReply
 from otf_session.liveness import AliveLock
 from otf_session.store import SessionStore
 
-from . import actions, checkpoint, console
-from .errors import CheckpointError, TrainingError
+from . import console
+from .actions.outcomes import written
+from .actions.trip import act_on, record_trip
+from .agenda import Agenda
+from .desk import CommandDesk, Errand
+from .front import Evaluated, Front, Verdict
 from .gate import Gate, GateState
-from .link import Link, hello
+from .guards import Trip
+from .interventions import Interventions, Replay
+from .keeper import CheckpointKeeper, Done
+from .link import Link
 from .logs import LogTap
+from .parking import Parking
 from .recorder import Recorder
-from .signals import TerminationHandler
+from .signals import SignalHandlers, die_of
+from .snapshot import Snapshot
+from .watchdog import Pulse, Stall, Watchdog
 from .writer import Writer
 
-#: Seconds between two looks at the world while a run is held.
-_HOLD_SECONDS = 0.25
 #: Seconds a page may take to reload before a lingering run concludes that nobody watches.
 LINGER_GRACE_SECONDS = 10.0
 
@@ -65,60 +78,126 @@ class Engine:
         recorder: Recorder,
         writer: Writer,
         link: Optional[Link],
-        inbox: queue.SimpleQueue[CommandRequest],
+        desk: CommandDesk,
+        keeper: CheckpointKeeper,
+        watchdog: Optional[Watchdog] = None,
     ) -> None:
         self.store = store
         self.run = ""
         self.step = 0
         self.epoch = 0
         self.gate = Gate()
-        self._lock = lock
+        self.agenda = Agenda()
+        self.parking = Parking()
+        self.interventions = Interventions()
+        self._replay: Optional[Replay] = None
+        self._save_steps: Optional[int] = None
+        self.desk = desk
+        self.keeper = keeper
         self.recorder = recorder
+        self._front: Optional[Front] = None
+        self._lock = lock
         self._writer = writer
         self._link = link
-        self._inbox = inbox
-        #: Whether no command waits, so that a safe point has nothing to do: a look without a cost.
-        self.is_quiet = inbox.empty
-        self._log_tap = LogTap(self._take_line)
-        self._termination = TerminationHandler(self._terminated)
+        self._watchdog = watchdog
+        self._first_step = 0
+        self._moved = False
+        self._lingers = False
+        self._final: Union[CheckpointSaved, str, None] = None
+        self._answers_at_end: List[Callable[[Outcome], None]] = []
+        #: The signal that is waited upon to end training at a safe point.
+        self.ending_signal: Optional[int] = None
+        #: Counts whatever moves beside the steps, for the watchdog.
+        self.beats = 0
+        self.is_quiet = desk.is_quiet
+        self._log_tap = LogTap(self.take_line)
+        self._signals = SignalHandlers(soon=self._signalled, now=self._terminated)
+
+    @property
+    def front(self) -> Front:
+        """What drives training."""
+        assert self._front is not None
+        return self._front
+
+    @property
+    def phase(self) -> str:
+        """Where training is, as the front says it."""
+        return self._front.phase if self._front is not None else ""
 
     # Lifecycle
 
-    def start_run(self, run: str) -> None:
-        """Begin a run. From here on the session has everything that happens."""
+    def start(self, front: Optional[Front] = None) -> None:
+        """Begin to record and to listen. From here on the session has everything that happens.
+
+        Without a front the run is recorded, and can be paused, resumed and stopped.
+        """
+        self._front = front
         self._writer.start()
         if self._link is not None:
             self._link.start()
         self._log_tap.open()
-        self._termination.install()
-        self.run = run
+        self._signals.install()
         self.recorder.add(_process_started())
-        self.recorder.add(RunStarted(time=time.time(), run=run))
+
+    def start_run(
+        self, run: str, parents: Optional[List[str]] = None, checkpoint: str = "", step: int = 0
+    ) -> None:
+        """Begin a new run, at `step` where it begins from a checkpoint."""
+        self.run, self.step = run, step
+        self.recorder.add(
+            RunStarted(
+                time=time.time(), run=run, parents=parents or [], checkpoint=checkpoint, step=step
+            )
+        )
         self._writer.wake()
+
+    def continue_run(self, run: str, step: int) -> None:
+        """Take up a run that another process began, and left at `step`."""
+        self.run, self.step = run, step
 
     def running(self) -> None:
         """Say that training goes on from here."""
+        self._first_step = self.step
         self.gate.move(GateState.RUNNING)
-        self._changed(RunState.RUNNING)
+        self.changed(RunState.RUNNING)
+        if self._watchdog is not None:
+            self._watchdog.start()
 
     def close(self, state: RunState, reason: str = "") -> None:
         """End the run in a final state; write and send what is left, and end all threads."""
         if self.gate.state is GateState.CLOSED:
-            # SIGTERM during the close: what is being written must still be written.
-            self._writer.close()
             return
         self.gate.move(GateState.CLOSED)
+        if self._watchdog is not None:
+            self._watchdog.close()
         self._log_tap.close()
-        self._refuse_rest()
-        self._changed(state, reason)
+        self.keeper.close()
+        self._answer_at_end()
+        self.desk.refuse_rest()
+        self.changed(state, reason)
+        self._end()
+
+    def abandon(self) -> None:
+        """Let everything go that was opened, before anything has begun."""
+        self._writer.close()
+        self._lock.release()
+
+    def _end(self) -> None:
         self._writer.close()
         if self._link is not None:
             self._link.close()
-        self._termination.remove()
+        self._signals.remove()
         self._lock.release()
 
-    def fail(self, error: BaseException) -> None:
-        """End the run because of an exception, which is recorded with its traceback."""
+    def fail(self, error: BaseException, *, is_whole: bool) -> None:
+        """End the run because of an exception, which is recorded with its traceback.
+
+        Where the state is whole, it is saved first: a person may want to go on from there.
+        """
+        if self.gate.state is GateState.CLOSED:
+            return
+        if is_whole and self._front is not None and self.step > 0:
+            self._save_interrupted()
         if isinstance(error, KeyboardInterrupt):
             self.close(RunState.STOPPED, "interrupted by Ctrl-C")
         elif isinstance(error, SystemExit):
@@ -127,6 +206,13 @@ class Engine:
             trace = traceback.format_exception(type(error), error, error.__traceback__)
             self.log("".join(trace).rstrip(), logging.ERROR)
             self.close(RunState.FAILED, f"{type(error).__name__}: {error}")
+
+    def _save_interrupted(self) -> None:
+        # The boundary of a script that ends anyway: its own error must be the one that is seen.
+        try:
+            self.save("interrupted")
+        except Exception as error:  # noqa: BLE001
+            self.warn(f"The state could not be saved at the end: {type(error).__name__}: {error}")
 
     # Recording
 
@@ -139,159 +225,404 @@ class Engine:
         self.epoch = epoch
         self.recorder.add(EpochStarted(time=time.time(), run=self.run, epoch=epoch, step=self.step))
 
-    def evaluated(self, split: str, samples: int, values: Mapping[str, Optional[float]]) -> None:
+    def evaluated(self, found: Evaluated) -> None:
         """Record the means of an evaluation over one split, also as metrics of this step."""
+        values = found.values
         self.record({name: float("nan") if v is None else v for name, v in values.items()})
         self.recorder.add(
             EvaluationFinished(
                 time=time.time(),
                 run=self.run,
                 step=self.step,
-                split=split,
-                samples=samples,
+                split=found.split,
+                samples=found.samples,
                 values=dict(values),
             )
         )
 
     def log(self, text: str, level: int = logging.INFO, logger: str = _LOGGER) -> None:
         """Add a line to the run's log."""
-        self._take_line(level, logger, text)
-
-    def save_checkpoint(self, folder: Path, label: str, state: Dict[str, Any]) -> Optional[Path]:
-        """Write a checkpoint; where that fails, say so and go on without it."""
-        path = folder / f"{self.run}-{self.step:08d}-{label}.pt"
-        try:
-            written = checkpoint.write(path, state)
-        except CheckpointError as error:
-            self.warn(str(error))
-            return None
-        inside = self.store.folder in written.path.parents
-        shown = written.path.relative_to(self.store.folder) if inside else written.path
-        self.recorder.add(
-            CheckpointSaved(
-                time=time.time(),
-                run=self.run,
-                step=self.step,
-                label=label,
-                path=shown.as_posix(),
-                size=written.size,
-                sha256=written.sha256,
-            )
-        )
-        return written.path
+        self.take_line(level, logger, text)
 
     def warn(self, message: str) -> None:
         """Tell the person at the terminal and the record that something is not as it should be."""
         console.say(f"warning: {message}")
-        self._take_line(logging.WARNING, _LOGGER, message)
+        self.take_line(logging.WARNING, _LOGGER, message)
+
+    def declare_hyperparameters(self) -> None:
+        """Record all hyperparameters as they are from here on."""
+        found = self.front.hyperparameters
+        self.recorder.add(
+            HyperparametersDeclared(
+                time=time.time(),
+                run=self.run,
+                step=self.step,
+                values=found.table(),
+                lr_owner=found.lr_owner,
+                lr_rule=found.lr_rule,
+                lr_factors=found.lr_factors,
+            )
+        )
+
+    def limits_changed(self) -> None:
+        """Put the run's limits on the agenda, and record where it ends and pauses from here on."""
+        limits = self.front.limits
+        # The loop looks at its limits whenever something is due.
+        self.agenda.put("end", limits.max_steps, _look)
+        self.agenda.put("pause", limits.pause_at_step, self._pause_as_planned)
+        self._plan_save()
+        self.recorder.add(
+            LimitsChanged(
+                time=time.time(),
+                run=self.run,
+                step=self.step,
+                max_epochs=limits.max_epochs,
+                max_steps=limits.max_steps,
+                pause_at_step=limits.pause_at_step,
+                pause_after_epoch=limits.pause_after_epoch,
+                steps_per_epoch=limits.steps_per_epoch,
+            )
+        )
+
+    def _pause_as_planned(self) -> None:
+        self.front.limits.pause_at_step = None
+        self.limits_changed()
+        if self.gate.state is GateState.RUNNING:
+            self.pause("ran for as long as was asked")
+
+    def assessed(self, findings: List[str]) -> None:
+        """Record whether going back and resuming will be exact, as far as it is known beforehand."""
+        self.recorder.add(
+            DeterminismAssessed(
+                time=time.time(), run=self.run, exact=not findings, findings=findings
+            )
+        )
+
+    # Checkpoints
+
+    def save(self, label: str, *, pinned: bool = False, done: Optional[Done] = None) -> None:
+        """Copy the whole state now and write it in the background."""
+        try:
+            state = {**self.front.capture(), "interventions": self.interventions.state()}
+            snapshot = Snapshot(state)
+        # What a state holds is the script's: a state_dict of its own may do anything.
+        except Exception as error:  # noqa: BLE001
+            self.keeper.failed(
+                run=self.run, step=self.step, label=label, reason=str(error), done=done
+            )
+            return
+        self.keeper.save(
+            snapshot,
+            run=self.run,
+            step=self.step,
+            epoch=self.epoch,
+            label=label,
+            pinned=pinned,
+            done=done,
+        )
+
+    def save_every(self, steps: Optional[int], minutes: Optional[float]) -> None:
+        """Save the state every so many steps, and every so many minutes."""
+        self._save_steps = steps
+        if minutes is not None:
+            due = Errand(self._save_periodic)
+            self.keeper.remind(60.0 * minutes, lambda: self.desk.post(due))
+
+    def _save_as_planned(self) -> None:
+        self._save_periodic()
+        self._plan_save()
+
+    def _plan_save(self) -> None:
+        steps = self._save_steps
+        due = None if steps is None else (self.step // steps + 1) * steps
+        self.agenda.put("save", due, self._save_as_planned)
+
+    def _save_periodic(self) -> None:
+        # One that cannot be written as fast as they come is left out, rather than piled up.
+        if not self.keeper.is_busy and not self.gate.is_paused:
+            self.save("periodic")
+
+    def save_final(self) -> None:
+        """Save the state at the end of training; whoever asked for the end is told of it."""
+
+        def written_down(outcome: Union[CheckpointSaved, str]) -> None:
+            self._final = outcome
+
+        self.save("final", done=written_down)
+
+    def move_to(
+        self,
+        saved: CheckpointSaved,
+        state: Dict[str, Any],
+        *,
+        run: str,
+        is_new: bool,
+        reason: str,
+    ) -> List[str]:
+        """Put training where a checkpoint was made; what could not be restored, as sentences."""
+        left_run, left_step = self.run, self.step
+        findings = self.front.restore(state)
+        if run != left_run and left_run:
+            self.changed(RunState.STOPPED, f"left at step {left_step} for {run}", run=left_run)
+        self.interventions.load(state["interventions"])
+        self.epoch = int(state["epoch"])
+        if is_new:
+            self.start_run(run, [saved.run], saved.id, saved.step)
+        self.run, self.step = run, int(state["step"])
+        if not is_new:
+            self.recorder.add(
+                Rewound(
+                    time=time.time(),
+                    run=run,
+                    step=self.step,
+                    epoch=self.epoch,
+                    left_step=left_step if run == left_run else self.step,
+                    checkpoint=saved.id,
+                    reason=reason,
+                    exact=not findings,
+                    findings=findings,
+                )
+            )
+        if run != left_run:
+            self.changed(RunState.PAUSED if self.gate.is_paused else RunState.RUNNING, reason)
+        self._moved = True
+        return findings
 
     # Steering
 
-    def safe_point(self) -> bool:
-        """Execute what was asked for; True to go on, False to end training.
+    def safe_point(self) -> Verdict:
+        """Execute what was asked for and what is due, and say how to go on.
 
         Called on the training thread between two steps, and between two batches of an
         evaluation. While the run is paused, this does not return.
         """
-        self._execute_waiting()
+        if self.step >= self.agenda.next_step:
+            self.agenda.run_due(self.step)
+        if self._replay is not None:
+            self._replay.run_due(self.step, self.phase)
+            self.agenda.put("replay", self._replay.next_step, _look)
+        self.desk.execute_waiting()
         while self.gate.is_paused:
-            self._hold()
-        return not self.gate.is_stopping
+            self.desk.hold()
+        return self.verdict()
+
+    def verdict(self) -> Verdict:
+        """How training goes on from a safe point."""
+        if self.gate.is_stopping:
+            return Verdict.END
+        if self._moved:
+            self._moved = False
+            return Verdict.MOVED
+        return Verdict.GO_ON
+
+    def keep_going(self, done: int, total: int) -> bool:
+        """Between two batches of a long command: hold, break it off, or go on."""
+        self.beats += 1
+        return self.desk.keep_going(done, total) and not self.gate.is_stopping
 
     def pause(self, reason: str) -> None:
         """Hold the run."""
         self.gate.move(GateState.PAUSED)
-        self._changed(RunState.PAUSED, reason)
+        self.changed(RunState.PAUSED, reason)
 
     def resume(self) -> None:
         """Let the run go on."""
-        self.running()
+        self.parking.bring_back()
+        self.gate.move(GateState.RUNNING)
+        self.changed(RunState.RUNNING)
 
     def stop(self) -> None:
         """End training at this safe point."""
+        self.interventions.stopped(self.step, self.phase)
+        self.parking.bring_back()
         self.gate.move(GateState.STOPPING)
+
+    def replay(self, replay: Replay) -> None:
+        """Have commands applied again as training comes to where they were applied."""
+        self._replay = replay
+        self.agenda.put("replay", replay.next_step, _look)
+
+    def extend(self, epochs: int, steps: int) -> None:
+        """Train longer than planned, because a lingering run was resumed."""
+        limits = self.front.limits
+        limits.more_epochs += epochs
+        limits.more_steps += steps
+        self.interventions.note(self.step, self.phase, Extend(epochs=epochs, steps=steps))
+        self.limits_changed()
+
+    @property
+    def final_checkpoint(self) -> Optional[Path]:
+        """Where the final state was written; None where it could not be."""
+        if not isinstance(self._final, CheckpointSaved):
+            return None
+        return self.keeper.path(self._final)
+
+    def answer_at_end(self, answer: Callable[[Outcome], None]) -> None:
+        """Have a command answered when the run's final state is on disk."""
+        self._answers_at_end.append(answer)
 
     @property
     def is_watched(self) -> bool:
         """Whether a dashboard is open on this machine's server."""
         return self._link is not None and self._link.viewers > 0
 
+    @property
+    def is_lingering(self) -> bool:
+        """Whether training is done and the run is held for somebody who watches."""
+        return self._lingers
+
     def linger(self, reason: str) -> bool:
         """Stay paused after the end for as long as somebody watches; True to train on."""
         self.pause(reason)
+        self._lingers = True
         unwatched_since: Optional[float] = None
-        while self.gate.is_paused:
-            self._hold()
-            if self.is_watched:
-                unwatched_since = None
-                continue
-            unwatched_since = unwatched_since or time.monotonic()
-            if time.monotonic() - unwatched_since > LINGER_GRACE_SECONDS:
-                console.say("nobody is watching any more; the script goes on.")
-                return False
+        try:
+            while self.gate.is_paused and not self._moved:
+                self.desk.hold()
+                if self.is_watched:
+                    unwatched_since = None
+                    continue
+                unwatched_since = unwatched_since or time.monotonic()
+                if time.monotonic() - unwatched_since > LINGER_GRACE_SECONDS:
+                    console.say("nobody is watching any more; the script goes on.")
+                    return False
+        finally:
+            self._lingers = False
         return not self.gate.is_stopping
 
-    def _hold(self) -> None:
-        # A bounded wait, because Ctrl-C does not end an unbounded one on every platform.
-        try:
-            request = self._inbox.get(timeout=_HOLD_SECONDS)
-        except queue.Empty:
-            return
-        self._execute(request)
+    # Guards, signals
 
-    def _execute_waiting(self) -> None:
-        while not self.is_quiet():
-            self._execute(self._inbox.get())
+    def tripped(self, trip: Trip) -> None:
+        """A guard has found something, in the writer's thread; acted upon at a safe point."""
+        if self.gate.state is GateState.CLOSED:
+            # Found in the last measurements: there is no safe point any more.
+            record_trip(self, trip, [])
+        else:
+            self.desk.post(Errand(lambda: act_on(self, trip), at_end=True))
 
-    def _execute(self, request: CommandRequest) -> None:
-        self._answer(request, actions.execute(self, request.command))
+    def moved(self) -> None:
+        """Have the front's loop look at its position when this safe point is over."""
+        self._moved = True
 
-    def _refuse_rest(self) -> None:
-        while not self.is_quiet():
-            request = self._inbox.get()
-            name = command_name(request.command)
-            self._answer(request, Refused(reason=f"The run has ended; there is nothing to {name}."))
+    def pulse(self) -> Pulse:
+        """What the watchdog looks at."""
+        phase = self.phase
+        if phase in ("between", "train"):
+            phase = "first batch" if self.step == self._first_step else "train"
+        return Pulse(
+            progress=self.step + self.beats,
+            step=self.step,
+            phase=phase,
+            is_held=self.gate.state is not GateState.RUNNING,
+        )
 
-    def _answer(self, request: CommandRequest, outcome: Outcome) -> None:
-        refused = isinstance(outcome, Refused)
-        status = CommandStatus.REFUSED if refused else CommandStatus.APPLIED
-        self.recorder.add(self._command_event(request, status, outcome))
-        if self._link is not None:
+    def stalled(self, stall: Stall) -> None:
+        """The watchdog tells of a stall; nothing is done about it."""
+        self.recorder.add(
+            StallNoticed(
+                time=time.time(),
+                run=self.run,
+                step=stall.step,
+                phase=stall.phase,
+                seconds=stall.seconds,
+                stack=encodable(stall.stack),
+            )
+        )
+        self.warn(
+            f"Nothing has moved for {stall.seconds:.0f} s ({stall.phase}, step {stall.step}). The "
+            "record has the training thread's stack; nothing was done about it."
+        )
+
+    def moved_again(self, stall: Stall) -> None:
+        """The watchdog tells that a stall is over."""
+        self.recorder.add(
+            StallEnded(
+                time=time.time(),
+                run=self.run,
+                step=stall.step,
+                phase=stall.phase,
+                seconds=stall.seconds,
+            )
+        )
+
+    def _signalled(self, number: int) -> None:
+        self.ending_signal = number
+        self.desk.post(Errand(self._end_by_signal))
+
+    def _end_by_signal(self) -> None:
+        number = self.ending_signal
+        self.parking.bring_back()
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        assert number is not None
+        self._save_interrupted()
+        self.close(RunState.STOPPED, "terminated by SIGTERM")
+        die_of(number)
+
+    def _terminated(self) -> None:
+        # In a signal handler, anywhere in the training thread: only what cannot wait.
+        if self.gate.state is not GateState.CLOSED:
+            self.gate.move(GateState.CLOSED)
+            self.changed(RunState.STOPPED, "terminated by SIGTERM")
+        self._writer.close()
+
+    def _answer_at_end(self) -> None:
+        message = f"Training ended at step {self.step}."
+        for answer in self._answers_at_end:
+            answer(written(self._final, self.step, message))
+        self._answers_at_end.clear()
+
+    # What the desk reports
+
+    def command_changed(
+        self, request: CommandRequest, status: CommandStatus, outcome: Optional[Outcome]
+    ) -> None:
+        """Record a command's status; answer it where there is an outcome."""
+        self.recorder.add(
+            CommandChanged(
+                time=time.time(),
+                run=self.run,
+                step=self.step,
+                id=request.id,
+                author=request.author,
+                command=request.command,
+                status=status,
+                outcome=outcome,
+                phase=self.phase,
+            )
+        )
+        if status is CommandStatus.APPLIED:
+            self.interventions.note(self.step, self.phase, request.command)
+        if outcome is not None and self._link is not None:
             self._link.reply(CommandReply(id=request.id, session=self.store.id, outcome=outcome))
         self._writer.wake()
 
-    def receive(self, request: CommandRequest) -> None:
-        """Take a command from the link; it is executed at the next safe point."""
-        self.recorder.add(self._command_event(request, CommandStatus.RECEIVED, None))
-        self._inbox.put(request)
+    def command_progress(self, request: CommandRequest, done: int, total: int) -> None:
+        """Say how far a long command is; this is told, not recorded."""
+        if self._link is not None:
+            self._link.tell(
+                CommandProgress(
+                    session=self.store.id, id=request.id, done=done, total=total, unit="batches"
+                )
+            )
 
-    def _command_event(
-        self, request: CommandRequest, status: CommandStatus, outcome: Optional[Outcome]
-    ) -> CommandChanged:
-        return CommandChanged(
-            time=time.time(),
-            run=self.run,
-            step=self.step,
-            id=request.id,
-            author=request.author,
-            command=request.command,
-            status=status,
-            outcome=outcome,
-        )
+    # Parts
 
-    def _changed(self, state: RunState, reason: str = "") -> None:
+    def changed(self, state: RunState, reason: str = "", run: Optional[str] = None) -> None:
+        """Record that a run's state changed."""
         self.recorder.add(
             StateChanged(
                 time=time.time(),
-                run=self.run,
+                run=self.run if run is None else run,
                 state=state,
                 step=self.step,
-                reason=_encodable(reason),
+                reason=encodable(reason),
             )
         )
         self._writer.wake()
 
-    def _take_line(self, level: int, logger: str, text: str) -> None:
+    def take_line(self, level: int, logger: str, text: str) -> None:
+        """Add a line to the record, from any thread."""
         self.recorder.add(
             LogLine(
                 time=time.time(),
@@ -299,78 +630,18 @@ class Engine:
                 step=self.step,
                 level=level,
                 logger=logger,
-                text=_encodable(text),
+                text=encodable(text),
             )
         )
 
-    def _terminated(self) -> None:
-        self.close(RunState.STOPPED, "terminated by SIGTERM")
+
+def _look() -> None:
+    """Nothing but the look that the loop takes at its limits when something is due."""
 
 
-def open_engine(
-    *,
-    project: str,
-    home: Home,
-    folder: Optional[Path],
-    host: str,
-    port: int,
-    connect: bool,
-) -> Engine:
-    """Put an engine together: in a new session, or in the one in `folder`."""
-    store = SessionStore.create(home, project) if folder is None else SessionStore(folder)
-    lock = AliveLock(store.folder)
-    if not lock.acquire():
-        raise TrainingError(
-            f"Another process has the session {store.id} open. Give this Trainer a session of "
-            "its own: make a new one."
-        )
-    inbox: queue.SimpleQueue[CommandRequest] = queue.SimpleQueue()
-    relay = _Late()
-    recorder = Recorder(warn=relay.warn)
-    link = (
-        Link(
-            home=home,
-            host=host,
-            port=port,
-            hello=lambda: hello(store.id, store.last_seq, versions()),
-            on_command=relay.receive,
-            warn=relay.warn,
-        )
-        if connect
-        else None
-    )
-    writer = Writer(
-        store=store,
-        recorder=recorder,
-        publish=link.publish if link is not None else _publish_nowhere,
-        warn=relay.warn,
-    )
-    engine = Engine(
-        store=store, lock=lock, recorder=recorder, writer=writer, link=link, inbox=inbox
-    )
-    relay.engine = engine
-    return engine
-
-
-class _Late:
-    """Lets parts that are made before the engine speak to it."""
-
-    engine: Engine
-
-    def warn(self, message: str) -> None:
-        self.engine.warn(message)
-
-    def receive(self, request: CommandRequest) -> None:
-        self.engine.receive(request)
-
-
-def _encodable(text: str) -> str:
+def encodable(text: str) -> str:
     """The text as UTF-8 can hold it: half a surrogate pair, from a file name say, is spelt out."""
     return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _publish_nowhere(batch: Any) -> None:
-    """Without a link the store is all there is."""
 
 
 def _process_started() -> ProcessStarted:

@@ -5,7 +5,8 @@
     ├── LoaderError         a loader yields nothing, or something that cannot be used
     ├── StepError           a step returned no usable loss
     ├── DeviceMismatch      model, loss and data are on different devices
-    └── CheckpointError     a checkpoint could not be written
+    ├── CheckpointError     a checkpoint could not be written, or cannot be used
+    └── NotPossible         what a command asks for cannot be done now, or not with this run
 
 Each is raised where the script is, so that its traceback stays the script's own. `IllegalMove` is
 a fault of a front, not of a user.
@@ -33,7 +34,11 @@ class DeviceMismatch(TrainingError, ValueError):
 
 
 class CheckpointError(TrainingError):
-    """A checkpoint could not be written; the engine reports it and training goes on."""
+    """A checkpoint could not be written, or cannot be used; training goes on without it."""
+
+
+class NotPossible(TrainingError):
+    """A command asks for what cannot be done; its message is the reason for the refusal."""
 
 
 class IllegalMove(RuntimeError):

@@ -21,6 +21,7 @@ from otf_session.frames import (
     PROTOCOL,
     Batch,
     CommandDelivery,
+    CommandProgress,
     CommandReply,
     Frame,
     Refusal,
@@ -35,6 +36,7 @@ from otf_session.liveness import is_alive
 from websockets.asyncio.client import ClientConnection, connect
 
 _QUEUED_BATCHES = 256
+_QUEUED_REPLIES = 1000
 _RECONNECT_SECONDS = 1.0
 _CLOSE_SECONDS = 2.0
 
@@ -63,7 +65,7 @@ class Link:
         self._warn = warn
         self._refused = ""
         self._batches: Deque[Batch] = deque(maxlen=_QUEUED_BATCHES)
-        self._replies: Deque[CommandReply] = deque()
+        self._replies: Deque[Frame] = deque(maxlen=_QUEUED_REPLIES)
         self._connected = False
         self._closing = False
         self._loop: Optional[asyncio.AbstractEventLoop] = None
@@ -88,6 +90,12 @@ class Link:
         """Send the answer to a command."""
         self._replies.append(reply)
         self._signal()
+
+    def tell(self, progress: CommandProgress) -> None:
+        """Send how far a command is; without a connection nobody wants to know."""
+        if self._connected:
+            self._replies.append(progress)
+            self._signal()
 
     def close(self) -> None:
         """Send what is queued, for two seconds at most, and end the thread."""

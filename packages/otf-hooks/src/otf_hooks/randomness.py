@@ -11,19 +11,15 @@ import torch
 
 
 def capture() -> Dict[str, Any]:
-    """The states of Python's, NumPy's and torch's generators, as tensors and plain values.
+    """The states of Python's, NumPy's and torch's generators, as those modules give them.
 
     NumPy's is left out where the script has not imported NumPy, CUDA's where CUDA is not in use.
+    This is done at every epoch, so that making plain values of it is left to `as_plain`.
     """
-    version, internal, gauss = random.getstate()
-    state: Dict[str, Any] = {
-        "python": [version, list(internal), gauss],
-        "torch": torch.get_rng_state(),
-    }
+    state: Dict[str, Any] = {"python": random.getstate(), "torch": torch.get_rng_state()}
     numpy = sys.modules.get("numpy")
     if numpy is not None:
-        name, keys, position, has_gauss, cached = numpy.random.get_state()
-        state["numpy"] = [name, torch.from_numpy(keys.astype("int64")), position, has_gauss, cached]
+        state["numpy"] = numpy.random.get_state()
     if torch.cuda.is_available() and torch.cuda.is_initialized():
         state["cuda"] = torch.cuda.get_rng_state_all()
     return state
@@ -31,15 +27,36 @@ def capture() -> Dict[str, Any]:
 
 def restore(state: Dict[str, Any]) -> None:
     """Set every generator in `state` back to where it was."""
-    version, internal, gauss = state["python"]
-    random.setstate((version, tuple(internal), gauss))
+    random.setstate(state["python"])
     torch.set_rng_state(state["torch"])
     numpy = sys.modules.get("numpy")
     if numpy is not None and "numpy" in state:
-        name, keys, position, has_gauss, cached = state["numpy"]
-        numpy.random.set_state((name, keys.numpy().astype("uint32"), position, has_gauss, cached))
-    if "cuda" in state:
+        numpy.random.set_state(state["numpy"])
+    if "cuda" in state and torch.cuda.is_available():
         torch.cuda.set_rng_state_all(state["cuda"])
+
+
+def as_plain(state: Dict[str, Any]) -> Dict[str, Any]:
+    """What `capture` gave, as tensors and plain values."""
+    version, internal, gauss = state["python"]
+    plain: Dict[str, Any] = {
+        **state,
+        "python": [version, torch.tensor(internal, dtype=torch.int64), gauss],
+    }
+    if "numpy" in state:
+        name, keys, position, has_gauss, cached = state["numpy"]
+        plain["numpy"] = [name, torch.from_numpy(keys.astype("int64")), position, has_gauss, cached]
+    return plain
+
+
+def from_plain(plain: Dict[str, Any]) -> Dict[str, Any]:
+    """What `restore` takes, from tensors and plain values."""
+    version, internal, gauss = plain["python"]
+    state: Dict[str, Any] = {**plain, "python": (version, tuple(internal.tolist()), gauss)}
+    if "numpy" in plain:
+        name, keys, position, has_gauss, cached = plain["numpy"]
+        state["numpy"] = (name, keys.numpy().astype("uint32"), position, has_gauss, cached)
+    return state
 
 
 @contextlib.contextmanager

@@ -107,7 +107,7 @@ class Recorder:
         if name not in self._skipped:
             self._skipped.add(name)
             self._warn(
-                f"The metric '{name}' is not recorded: it is {_described(value)}, and a metric is "
+                f"The metric '{name}' is not recorded: it is {described(value)}, and a metric is "
                 "one number or a tensor with one element."
             )
         return None
@@ -128,7 +128,8 @@ def version_of(tensor: torch.Tensor) -> int:
     return 0 if tensor.is_inference() else tensor._version  # noqa: SLF001
 
 
-def _described(value: Any) -> str:
+def described(value: Any) -> str:
+    """What a value is, in words for the person who returned it as a metric."""
     if isinstance(value, torch.Tensor):
         return f"a tensor of shape {tuple(value.shape)}"
     return f"a {type(value).__name__}"

@@ -1,4 +1,8 @@
-"""SIGTERM: write down what was recorded, then end as the process would have ended without us."""
+"""SIGTERM and Ctrl-C: end at a safe point, where the state is whole, as without us otherwise.
+
+A script with handlers of its own keeps them: it ends by an exception or by returning, and the
+session is closed on that way.
+"""
 
 from __future__ import annotations
 
@@ -6,39 +10,76 @@ import os
 import signal
 import threading
 from types import FrameType
-from typing import Any, Callable, Optional
+from typing import Any, Callable, Dict, Optional
+
+from . import console
+
+#: Seconds that a step may take to end after SIGTERM before the process ends without it.
+GRACE_SECONDS = 5.0
 
 
-class TerminationHandler:
-    """While installed, runs `before` ahead of the death that SIGTERM means by default.
+class SignalHandlers:
+    """While installed, SIGTERM and SIGINT wait for a safe point; the second one does not.
 
-    A script with a handler of its own keeps it: it ends by an exception or by returning, and the
-    session is closed on that way.
+    `soon` is told the signal, in the handler, and has it acted upon at the next safe point. `now`
+    writes down what was recorded, ahead of the death that SIGTERM means by default.
     """
 
-    def __init__(self, before: Callable[[], None]) -> None:
-        self._before = before
-        self._installed = False
+    def __init__(self, *, soon: Callable[[int], None], now: Callable[[], None]) -> None:
+        self._soon = soon
+        self._now = now
         self._process = os.getpid()
+        self._before: Dict[int, Any] = {}
+        self._seen: set[int] = set()
+        self._timer: Optional[threading.Timer] = None
 
     def install(self) -> None:
-        """Install it where the script left the default, and only from the main thread."""
+        """Install them where the script left the defaults, and only from the main thread."""
         if threading.current_thread() is not threading.main_thread():
             return
-        if signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            signal.signal(signal.SIGTERM, self._handle)
-            self._installed = True
+        for number, default in (
+            (signal.SIGTERM, signal.SIG_DFL),
+            (signal.SIGINT, signal.default_int_handler),
+        ):
+            if signal.getsignal(number) is default:
+                self._before[number] = default
+                signal.signal(number, self._handle)
 
     def remove(self) -> None:
-        """Put the default back, unless the script has set a handler meanwhile."""
-        on_main = threading.current_thread() is threading.main_thread()
-        if self._installed and on_main and signal.getsignal(signal.SIGTERM) == self._handle:
-            signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        self._installed = False
+        """Put the defaults back, unless the script has set handlers meanwhile."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number, default in self._before.items():
+            if signal.getsignal(number) == self._handle:
+                signal.signal(number, default)
+        self._before.clear()
 
-    def _handle(self, number: int, frame: Optional[FrameType]) -> Any:
-        # Forked workers inherit the handler, but not the session.
-        if os.getpid() == self._process:
-            self._before()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        os.kill(os.getpid(), signal.SIGTERM)
+    def _handle(self, number: int, frame: Optional[FrameType]) -> None:
+        # Forked workers inherit the handlers, but not the session.
+        is_first = os.getpid() == self._process and number not in self._seen
+        self._seen.add(number)
+        if number == signal.SIGINT:
+            self._interrupt(is_first)
+        elif is_first:
+            self._soon(number)
+            self._timer = threading.Timer(GRACE_SECONDS, os.kill, (self._process, number))
+            self._timer.daemon = True
+            self._timer.start()
+        else:
+            if os.getpid() == self._process:
+                self._now()
+            die_of(number)
+
+    def _interrupt(self, is_first: bool) -> None:
+        if not is_first:
+            raise KeyboardInterrupt
+        console.say("Ctrl-C: training ends after this step; again, and it ends at once.")
+        self._soon(signal.SIGINT)
+
+
+def die_of(number: int) -> None:
+    """End the process as the signal ends it by default."""
+    signal.signal(number, signal.SIG_DFL)
+    os.kill(os.getpid(), number)

@@ -31,12 +31,14 @@ class Writer:
         store: SessionStore,
         recorder: Recorder,
         publish: Callable[[Batch], None],
+        look: Callable[[Sequence[AnyEvent]], None],
         warn: Callable[[str], None],
         interval: float = INTERVAL,
     ) -> None:
         self._store = store
         self._recorder = recorder
         self._publish = publish
+        self._look = look
         self._warn = warn
         self._interval = interval
         self._reader = TensorReader(self._copy_from_now_on)
@@ -72,6 +74,8 @@ class Writer:
                 self._write_and_survive()
             self._retry_at = 0.0
             self._write_and_survive()
+            # Once more, for what the last look at the measurements led to.
+            self._write_and_survive()
         finally:
             self._store.close()
 
@@ -83,7 +87,9 @@ class Writer:
             self._warn(f"A part of the record was lost by a fault:\n{traceback.format_exc()}")
 
     def _write(self) -> None:
-        self._backlog.add(self._events(self._recorder.drain()))
+        events = self._events(self._recorder.drain())
+        self._look(events)
+        self._backlog.add(events)
         if not self._backlog or time.monotonic() < self._retry_at:
             return
         try:

@@ -15,8 +15,11 @@ from starlette.types import ASGIApp
 
 from .auth import Guard
 from .catalog import Catalog
-from .http import HANDLERS, Api
+from .endpoints import HANDLERS, routes
+from .http import ReadApi
+from .http_commands import CommandApi
 from .hub import Hub
+from .openapi import described
 from .settings import Settings
 from .trainer_socket import TrainerSocket
 from .viewer_socket import ViewerSocket
@@ -26,6 +29,13 @@ from .watch import watch
 def build(settings: Settings, on_ready: Optional[Callable[[], None]] = None) -> ASGIApp:
     """The server's application; `on_ready` is called once it can be reached."""
     hub, catalog = Hub(), Catalog(settings.home)
+    api = described(
+        [
+            *ReadApi(hub, catalog, settings).endpoints(),
+            *CommandApi(hub, catalog).endpoints(),
+        ],
+        settings.version,
+    )
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -39,7 +49,7 @@ def build(settings: Settings, on_ready: Optional[Callable[[], None]] = None) -> 
 
     app = Starlette(
         routes=[
-            *Api(hub, catalog, settings).routes(),
+            *routes(api),
             WebSocketRoute("/ws/trainer", TrainerSocket(hub, catalog, settings).__call__),
             WebSocketRoute("/ws/dashboard", ViewerSocket(hub, catalog, settings).__call__),
             *_page(settings),

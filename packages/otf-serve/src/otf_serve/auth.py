@@ -16,11 +16,13 @@ import socket
 from typing import NamedTuple, Optional
 from urllib.parse import urlsplit
 
+import msgspec
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import HTTPConnection
 from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .endpoints import Denied
 from .settings import Settings
 
 _POLICY = (
@@ -111,7 +113,7 @@ async def _deny(denial: Denial, scope: Scope, receive: Receive, send: Send) -> N
         # Closed before it was accepted: the peer sees HTTP status 403.
         await send({"type": "websocket.close", "code": 1008, "reason": denial.message})
         return
-    body = {"error": denial.message, "app": "otf-serve"}
+    body = msgspec.to_builtins(Denied(denial.message))
     await JSONResponse(body, status_code=denial.status)(scope, receive, send)
 
 

@@ -39,6 +39,10 @@ class Catalog:
             raise SessionNotFound(f"There is no session '{session}'.")
         return folder
 
+    def find(self, name: str) -> Path:
+        """The folder of the session that answers to a name: an id, a part of it, or `latest`."""
+        return self._home.session_folder(name)
+
     def summaries(self, connected: frozenset[str]) -> List[SessionSummary]:
         """All sessions that can be read, the newest last."""
         found = [self._read(folder, connected) for folder in self._home.session_folders()]

@@ -7,15 +7,36 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import logging
-from typing import Callable, Dict, Optional, Protocol, Set, Tuple
+import time
+from typing import Callable, Dict, Optional, Protocol, Set
 
+import msgspec
 from otf_session.commands import Command, CommandRequest, Outcome, Refused
-from otf_session.frames import CommandDelivery, CommandReply, Frame, Viewers
+from otf_session.events import CommandChanged
+from otf_session.frames import (
+    CommandDelivery,
+    CommandProgress,
+    CommandQueued,
+    CommandReply,
+    Frame,
+    Viewers,
+)
 
+from .docket import Case, Docket
 from .feed import Live
 
-_logger = logging.getLogger("otf_serve")
+#: The largest command in bytes; a trainer's link does not take frames of more than a mebibyte.
+LARGEST_COMMAND = 64 * 1024
+#: Commands of one session that may wait for their outcomes.
+_MOST_WAITING = 100
+#: Seconds between two reports of one command's progress that dashboards are sent.
+_PROGRESS_SECONDS = 0.1
+
+_ABSENT = "The session's trainer is not connected to this server."
+_INTERRUPTED = (
+    "The trainer's connection ended before it could answer. If it received the command, what became "
+    "of it is in the session's record once it is connected again."
+)
 
 
 class TrainerPeer(Protocol):
@@ -44,7 +65,7 @@ class Hub:
     def __init__(self) -> None:
         self._trainers: Dict[str, TrainerPeer] = {}
         self._viewers: Set[ViewerPeer] = set()
-        self._waiting: Dict[Tuple[str, str], Callable[[Outcome], None]] = {}
+        self._docket = Docket()
         self._newest: Dict[str, int] = {}
 
     @functools.cached_property
@@ -82,10 +103,8 @@ class Hub:
         if self._trainers.get(session) is not trainer:
             return
         del self._trainers[session]
-        for key in [key for key in self._waiting if key[0] == session]:
-            self._waiting.pop(key)(
-                Refused(reason="The trainer's connection ended before it could answer.")
-            )
+        for case in self._docket.waiting(session):
+            self._docket.settle(session, case.id, Refused(reason=_INTERRUPTED), certain=False)
         self.changed.set()
 
     def publish(self, live: Live) -> None:
@@ -94,13 +113,34 @@ class Hub:
         self._newest[session] = max(self.newest(session), live.batch.last)
         for viewer in self._viewers:
             viewer.offer(live)
+        for event in live.batch.events:
+            if isinstance(event, CommandChanged):
+                self._recorded(session, event)
         self.changed.set()
 
     def answer(self, reply: CommandReply) -> None:
         """A trainer has answered a command."""
-        waiting = self._waiting.pop((reply.session, reply.id), None)
-        if waiting is not None:
-            waiting(reply.outcome)
+        self._docket.settle(reply.session, reply.id, reply.outcome, certain=True)
+
+    def progress(self, frame: CommandProgress) -> None:
+        """A trainer says how far a command is."""
+        case = self.adopt(frame.session, frame.id)
+        if case.outcome is not None:
+            return
+        case.progress, now = frame, time.monotonic()
+        # Of what goes fast, dashboards are shown some: the queue of a slow one has an end.
+        if now - case.shown >= _PROGRESS_SECONDS:
+            case.shown = now
+            self.broadcast(frame)
+
+    def _recorded(self, session: str, event: CommandChanged) -> None:
+        if event.outcome is not None:
+            # The reply is usually here already. Where it got lost, this is the answer.
+            self._docket.settle(session, event.id, event.outcome, certain=True)
+            return
+        case = self._docket.find(session, event.id)
+        if case is not None:
+            case.is_received = True
 
     # Viewers
 
@@ -120,6 +160,8 @@ class Hub:
         for viewer in self._viewers:
             viewer.post(frame)
 
+    # Commands
+
     def submit(
         self,
         session: str,
@@ -127,22 +169,57 @@ class Hub:
         author: str,
         command: Command,
         on_outcome: Callable[[Outcome], None],
-    ) -> None:
-        """Deliver a command; `on_outcome` is called once with the answer."""
-        trainer: Optional[TrainerPeer] = self._trainers.get(session)
-        key = (session, command_id)
-        if trainer is None:
-            on_outcome(Refused(reason="The session's trainer is not connected to this server."))
-        elif key in self._waiting:
-            on_outcome(Refused(reason=f"A command with the id {command_id} is under way already."))
-        else:
-            self._waiting[key] = on_outcome
-            request = CommandRequest(id=command_id, author=author, command=command)
-            trainer.post(CommandDelivery(request=request))
+        *,
+        absence: str = "",
+    ) -> Case:
+        """Deliver a command; `on_outcome` is called once with the answer.
 
-    def forget(self, session: str, command_id: str) -> None:
-        """Nobody waits for this answer any more."""
-        self._waiting.pop((session, command_id), None)
+        `absence` is what is said where the session's trainer is not connected.
+        """
+        waiting = self._docket.waiting(session)
+        if any(case.id == command_id for case in waiting):
+            # Not filed: on the docket is the one that is under way.
+            case = Case(session, command_id)
+            reason = f"A command with the id {command_id} is under way already."
+            case.settle(Refused(reason=reason), certain=True)
+        else:
+            request = CommandRequest(id=command_id, author=author, command=command)
+            refusal = self._refusal(session, len(waiting), request, absence)
+            if refusal is not None:
+                case = self._docket.settle(session, command_id, refusal, certain=True)
+            else:
+                case = self._docket.open(session, command_id)
+                self.broadcast(CommandQueued(session=session, request=request))
+                self._trainers[session].post(CommandDelivery(request=request))
+        case.when_settled(on_outcome)
+        return case
+
+    def _refusal(
+        self, session: str, waiting: int, request: CommandRequest, absence: str
+    ) -> Optional[Refused]:
+        """Why a command cannot be delivered, if it cannot."""
+        if session not in self._trainers:
+            return Refused(reason=absence or _ABSENT)
+        if waiting >= _MOST_WAITING:
+            return Refused(
+                reason=f"{waiting} commands wait for this trainer already. Ask again when it has "
+                "reached a safe point."
+            )
+        if len(msgspec.json.encode(request)) > LARGEST_COMMAND:
+            return Refused(reason=f"A command may have {LARGEST_COMMAND} bytes; this one has more.")
+        return None
+
+    def case(self, session: str, command_id: str) -> Optional[Case]:
+        """What is remembered of a command; None where it is nothing."""
+        return self._docket.find(session, command_id)
+
+    def adopt(self, session: str, command_id: str) -> Case:
+        """The case of a command that its trainer has received, perhaps from another server."""
+        case = self._docket.find(session, command_id)
+        if case is None or case.is_interrupted:
+            case = self._docket.open(session, command_id)
+        case.is_received = True
+        return case
 
     def _tell_viewers(self) -> None:
         for trainer in self._trainers.values():

@@ -11,6 +11,7 @@ from otf_session.errors import SessionError
 from otf_session.frames import (
     PROTOCOL,
     Batch,
+    CommandProgress,
     CommandReply,
     FromTrainer,
     Refusal,
@@ -96,6 +97,8 @@ class TrainerSocket:
                 self._hub.publish(Live(frame, text))
             elif isinstance(frame, CommandReply) and frame.session == session:
                 self._hub.answer(frame)
+            elif isinstance(frame, CommandProgress) and frame.session == session:
+                self._hub.progress(frame)
 
 
 _NO_HELLO = Refusal(

@@ -29,6 +29,7 @@ from otf_session.queries import events_after
 from otf_session.store import SessionReader
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
+from .absence import absence
 from .catalog import Catalog
 from .feed import Feed, Live
 from .hub import Hub
@@ -108,7 +109,7 @@ class _Viewer:
             elif isinstance(frame, Unsubscribe):
                 self._unsubscribe(frame.session)
             else:
-                self._submit(frame)
+                await self._submit(frame)
 
     async def _subscribe(self, frame: Subscribe) -> None:
         self._unsubscribe(frame.session)
@@ -150,11 +151,14 @@ class _Viewer:
         if task is not None:
             task.cancel()
 
-    def _submit(self, frame: CommandSubmission) -> None:
+    async def _submit(self, frame: CommandSubmission) -> None:
         def answered(outcome: Outcome) -> None:
             self.post(CommandReply(id=frame.id, session=frame.session, outcome=outcome))
 
-        self._hub.submit(frame.session, frame.id, "dashboard", frame.command, answered)
+        reason = await absence(frame.session, self._hub, self._catalog)
+        self._hub.submit(
+            frame.session, frame.id, "dashboard", frame.command, answered, absence=reason
+        )
 
 
 async def _read(folder: Path, session: str, after: int, limit: int) -> List[AnyEvent]:

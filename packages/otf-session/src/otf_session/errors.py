@@ -5,7 +5,9 @@
     ├── SessionNotFound     no session answers to that id
     ├── AmbiguousSession    several sessions answer to that prefix
     ├── SchemaTooNew        written by a newer version than this one
+    ├── SchemaTooOld        written by an older version, in a folder that cannot be written
     ├── StoreDamaged        the session's database cannot be read
+    ├── NothingToResume     there is no checkpoint, or no ended run, to go on from
     └── InvalidPort         a port that is no port
 
 The message of each says what happened, why, and what to do next.
@@ -32,8 +34,16 @@ class SchemaTooNew(SessionError):
     """The session was written by a newer version of OnTheFly."""
 
 
+class SchemaTooOld(SessionError):
+    """The session was written by an older version, and cannot be brought up to date in its place."""
+
+
 class StoreDamaged(SessionError):
     """The session's database is not one, or is cut short."""
+
+
+class NothingToResume(SessionError):
+    """What was named cannot be resumed: no such run or checkpoint, or it is still training."""
 
 
 class InvalidPort(SessionError):

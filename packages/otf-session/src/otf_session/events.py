@@ -12,7 +12,7 @@ from typing import Dict, List, Optional, Union
 
 import msgspec
 
-from .commands import Command, Outcome
+from .commands import Command, Outcome, Value
 
 
 class RunState(str, Enum):
@@ -58,11 +58,34 @@ class ProcessStarted(Event, frozen=True, kw_only=True, tag="process-started"):
 
 
 class RunStarted(Event, frozen=True, kw_only=True, tag="run-started"):
-    """A run came into being. `parents` names the runs it grew from; a baseline has none."""
+    """A run came into being. `parents` names the runs it grew from; a baseline has none.
+
+    One that began from a checkpoint names it, and the step it holds.
+    """
 
     time: float
     run: str
     parents: List[str] = []
+    checkpoint: str = ""
+    step: int = 0
+
+
+class Rewound(Event, frozen=True, kw_only=True, tag="rewound"):
+    """A run went back to `step`, from `left_step`, as `checkpoint` holds it.
+
+    What it recorded after `step` until now is no longer part of its curves. `exact` is false where
+    a part of the state could not be restored; `findings` says which.
+    """
+
+    time: float
+    run: str
+    step: int
+    epoch: int
+    left_step: int
+    checkpoint: str
+    reason: str = ""
+    exact: bool = True
+    findings: List[str] = []
 
 
 class StateChanged(Event, frozen=True, kw_only=True, tag="state-changed"):
@@ -110,7 +133,12 @@ class LogLine(Event, frozen=True, kw_only=True, tag="log"):
 
 
 class CheckpointSaved(Event, frozen=True, kw_only=True, tag="checkpoint-saved"):
-    """A checkpoint was written. `size` is in bytes; a relative `path` is relative to the session."""
+    """A checkpoint was written. `size` is in bytes; a relative `path` is relative to the session.
+
+    `label` says what it was written for: `initial` (before step 1), `best` (validation), `final`,
+    `periodic`, `interrupted`, or the name a person gave it. A pinned one stays until it is deleted;
+    of the others a run keeps the newest few.
+    """
 
     time: float
     run: str
@@ -119,6 +147,28 @@ class CheckpointSaved(Event, frozen=True, kw_only=True, tag="checkpoint-saved"):
     path: str
     size: int
     sha256: str
+    id: str = ""
+    epoch: int = 0
+    pinned: bool = False
+
+
+class CheckpointRemoved(Event, frozen=True, kw_only=True, tag="checkpoint-removed"):
+    """A checkpoint's file was deleted, or is no longer kept, because of `reason`."""
+
+    time: float
+    run: str
+    id: str
+    reason: str
+
+
+class CheckpointFailed(Event, frozen=True, kw_only=True, tag="checkpoint-failed"):
+    """A checkpoint could not be written; training went on without it."""
+
+    time: float
+    run: str
+    step: int
+    label: str
+    reason: str
 
 
 class EvaluationFinished(Event, frozen=True, kw_only=True, tag="evaluation-finished"):
@@ -136,7 +186,10 @@ class EvaluationFinished(Event, frozen=True, kw_only=True, tag="evaluation-finis
 
 
 class CommandChanged(Event, frozen=True, kw_only=True, tag="command-changed"):
-    """A command was received by the training process, or was applied or refused at `step`."""
+    """A command was received by the training process, or was applied or refused at `step`.
+
+    `phase` says where training was: `train`, `validate`, `test` or `end`. A replay needs it.
+    """
 
     time: float
     run: str
@@ -146,6 +199,111 @@ class CommandChanged(Event, frozen=True, kw_only=True, tag="command-changed"):
     command: Command
     status: CommandStatus
     outcome: Optional[Outcome] = None
+    phase: str = ""
+
+
+class Hyperparameter(msgspec.Struct, frozen=True, kw_only=True):
+    """One value that can be changed while training runs, with its bounds (`null`: none).
+
+    `group` is the optimizer's parameter group, `null` for what has no groups.
+    """
+
+    name: str
+    value: Value
+    group: Optional[int] = None
+    low: Optional[float] = None
+    high: Optional[float] = None
+
+
+class HyperparametersDeclared(Event, frozen=True, kw_only=True, tag="hyperparameters-declared"):
+    """All hyperparameters as they are from here on: at a run's start and after each change.
+
+    `lr_owner` is `constant`, `scheduler`, `scaled` (the scheduler's value times `lr_factors`, one
+    per group) or `held` (by hand); `lr_rule` says it as a sentence.
+    """
+
+    time: float
+    run: str
+    step: int
+    values: List[Hyperparameter]
+    lr_owner: str
+    lr_rule: str
+    lr_factors: List[float] = []
+
+
+class LimitsChanged(Event, frozen=True, kw_only=True, tag="limits-changed"):
+    """Where the run ends from here on (`null`: no such limit), and where it pauses, if anywhere."""
+
+    time: float
+    run: str
+    step: int
+    max_epochs: Optional[int] = None
+    max_steps: Optional[int] = None
+    pause_at_step: Optional[int] = None
+    pause_after_epoch: Optional[int] = None
+    steps_per_epoch: Optional[int] = None
+
+
+class NoteAdded(Event, frozen=True, kw_only=True, tag="note-added"):
+    """A person's remark, pinned to `step`."""
+
+    time: float
+    run: str
+    step: int
+    author: str
+    text: str
+
+
+class DeterminismAssessed(Event, frozen=True, kw_only=True, tag="determinism-assessed"):
+    """What is known beforehand: whether going back and resuming will be exact, or why not."""
+
+    time: float
+    run: str
+    exact: bool
+    findings: List[str] = []
+
+
+class GuardTripped(Event, frozen=True, kw_only=True, tag="guard-tripped"):
+    """A guard found at `step` what it looks for, and did what its user set: warn, pause or stop.
+
+    `indices` are the dataset indices of that step's batch (positions in an iterable dataset),
+    where they are known; `checkpoint` is the last one before the step.
+    """
+
+    time: float
+    run: str
+    step: int
+    guard: str
+    action: str
+    message: str
+    value: Optional[float] = None
+    indices: List[int] = []
+    checkpoint: str = ""
+
+
+class StallNoticed(Event, frozen=True, kw_only=True, tag="stall-noticed"):
+    """Nothing has moved for `seconds` in `phase`; `stack` is where the training thread is.
+
+    `phase` is `first batch`, `compile`, `train`, `data`, `validate`, `test` or `save`. The watchdog
+    only tells.
+    """
+
+    time: float
+    run: str
+    step: int
+    phase: str
+    seconds: float
+    stack: str
+
+
+class StallEnded(Event, frozen=True, kw_only=True, tag="stall-ended"):
+    """Training moves again, after `seconds` in which it had not."""
+
+    time: float
+    run: str
+    step: int
+    phase: str
+    seconds: float
 
 
 class RecordsDropped(Event, frozen=True, kw_only=True, tag="records-dropped"):
@@ -160,12 +318,22 @@ class RecordsDropped(Event, frozen=True, kw_only=True, tag="records-dropped"):
 AnyEvent = Union[
     ProcessStarted,
     RunStarted,
+    Rewound,
     StateChanged,
     EpochStarted,
     Metrics,
     LogLine,
     CheckpointSaved,
+    CheckpointRemoved,
+    CheckpointFailed,
     EvaluationFinished,
     CommandChanged,
+    HyperparametersDeclared,
+    LimitsChanged,
+    NoteAdded,
+    DeterminismAssessed,
+    GuardTripped,
+    StallNoticed,
+    StallEnded,
     RecordsDropped,
 ]

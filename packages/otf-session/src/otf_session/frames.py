@@ -1,10 +1,11 @@
 """Frames: what travels over the two WebSockets, as JSON text.
 
 `/ws/trainer`    a trainer says `TrainerHello` and is answered by `TrainerWelcome` or `Refusal`;
-                 then it sends `Batch` and `CommandReply`, and gets `CommandDelivery` and `Viewers`.
+                 then it sends `Batch`, `CommandProgress` and `CommandReply`, and gets `CommandDelivery`
+                 and `Viewers`.
 `/ws/dashboard`  a dashboard is greeted by `DashboardWelcome`; it sends `Subscribe`, `Unsubscribe`
-                 and `CommandSubmission`, and gets `Batch`, `SessionChanged`, `CommandReply` and
-                 `Behind`.
+                 and `CommandSubmission`, and gets `Batch`, `SessionChanged`, `CommandQueued`,
+                 `CommandProgress`, `CommandReply` and `Behind`.
 """
 
 from typing import Dict, List, Union
@@ -79,6 +80,23 @@ class CommandReply(Frame, frozen=True, kw_only=True, tag="command-reply"):
     outcome: Outcome
 
 
+class CommandQueued(Frame, frozen=True, kw_only=True, tag="command-queued"):
+    """The server has passed a command on to its trainer, which has not yet said it received it."""
+
+    session: str
+    request: CommandRequest
+
+
+class CommandProgress(Frame, frozen=True, kw_only=True, tag="command-progress"):
+    """How far a long command is: `done` of `total` (0: unknown) `unit`s."""
+
+    session: str
+    id: str
+    done: int
+    total: int
+    unit: str
+
+
 class DashboardWelcome(Frame, frozen=True, kw_only=True, tag="dashboard-welcome"):
     """The server greets a dashboard with all sessions it knows."""
 
@@ -127,11 +145,19 @@ class Behind(Frame, frozen=True, kw_only=True, tag="behind"):
     session: str
 
 
-FromTrainer = Union[TrainerHello, Batch, CommandReply]
+FromTrainer = Union[TrainerHello, Batch, CommandReply, CommandProgress]
 ToTrainer = Union[TrainerWelcome, Refusal, Viewers, CommandDelivery]
 FromDashboard = Union[Subscribe, Unsubscribe, CommandSubmission]
 ToDashboard = Union[
-    DashboardWelcome, Refusal, Batch, SessionChanged, SessionGone, CommandReply, Behind
+    DashboardWelcome,
+    Refusal,
+    Batch,
+    SessionChanged,
+    SessionGone,
+    CommandQueued,
+    CommandProgress,
+    CommandReply,
+    Behind,
 ]
 
 _encoder = msgspec.json.Encoder()

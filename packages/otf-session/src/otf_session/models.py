@@ -80,7 +80,8 @@ class MetricBatchRow(Row):
 class MetricColumnRow(Row):
     """One metric's values in one batch, with what is needed to draw it from afar.
 
-    `low` and `high` are the extremes of the finite values, at `low_step` and `high_step`.
+    `low` and `high` are the extremes of the finite values, at `low_step` and `high_step`. Points
+    after the step `until` were rewound: they are no longer part of the curve.
     """
 
     seq = peewee.IntegerField()
@@ -95,6 +96,7 @@ class MetricColumnRow(Row):
     high = peewee.FloatField(null=True)
     high_step = peewee.IntegerField(null=True)
     values = peewee.TextField(column_name="value_list")  # a JSON list, null where not finite
+    until = peewee.IntegerField(null=True)
 
     class Meta:
         table_name = "metric_column"

@@ -9,14 +9,22 @@ from typing import Any, Dict, Sequence, Tuple
 import msgspec
 
 from . import statements
-from .events import AnyEvent, EpochStarted, Metrics, RunStarted, RunState, StateChanged
-from .models import RunRow
+from .events import (
+    AnyEvent,
+    EpochStarted,
+    Metrics,
+    Rewound,
+    RunStarted,
+    RunState,
+    StateChanged,
+)
+from .models import MetricColumnRow, RunRow
 
 
-def apply(database: Any, events: Sequence[AnyEvent]) -> None:
-    """Bring runs and series up to date with these events."""
+def apply(database: Any, first: int, events: Sequence[AnyEvent]) -> None:
+    """Bring runs and series up to date with these events, of which the first has `seq` `first`."""
     progress: Dict[str, Tuple[int, float]] = {}
-    for event in events:
+    for seq, event in enumerate(events, first):
         if isinstance(event, Metrics):
             progress[event.run] = (event.steps[-1], event.times[-1])
             _extend_series(database, event)
@@ -32,6 +40,9 @@ def apply(database: Any, events: Sequence[AnyEvent]) -> None:
                 step=event.step,
                 updated=event.time,
             )
+        elif isinstance(event, Rewound):
+            progress.pop(event.run, None)
+            _rewind(database, seq, event)
         elif isinstance(event, EpochStarted):
             _update_run(database, event.run, epoch=event.epoch, updated=event.time)
     for run, (step, time) in progress.items():
@@ -46,9 +57,23 @@ def _insert_run(database: Any, event: RunStarted) -> None:
         updated=event.time,
         state=RunState.STARTING.value,
         reason="",
-        step=0,
+        step=event.step,
         epoch=0,
     ).execute(database)
+
+
+def _rewind(database: Any, seq: int, event: Rewound) -> None:
+    """Take what the run recorded after the step it went back to out of its curves."""
+    column = MetricColumnRow
+    still_counts = column.until.is_null() | (column.until > event.step)
+    column.update(until=event.step).where(
+        (column.run == event.run)
+        # What was recorded since then may be in the database already, by the same append.
+        & (column.seq < seq)
+        & (column.last_step > event.step)
+        & still_counts
+    ).execute(database)
+    _update_run(database, event.run, step=event.step, epoch=event.epoch, updated=event.time)
 
 
 def _update_run(database: Any, run: str, **values: Any) -> None:

@@ -1,19 +1,29 @@
 """Reads for lists, charts, logs and tables. Each is executed on the database it is given."""
 
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Type, TypeVar
+from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Type, TypeVar, Union
 
 import msgspec
 
 from .events import (
     AnyEvent,
+    CheckpointFailed,
+    CheckpointRemoved,
     CheckpointSaved,
     CommandChanged,
+    DeterminismAssessed,
     EpochStarted,
     EvaluationFinished,
+    GuardTripped,
+    HyperparametersDeclared,
+    LimitsChanged,
     LogLine,
     Metrics,
+    NoteAdded,
     RecordsDropped,
+    Rewound,
     RunState,
+    StallEnded,
+    StallNoticed,
 )
 from .liveness import is_alive
 from .models import (
@@ -46,6 +56,8 @@ _values = msgspec.json.Decoder(List[Optional[float]])
 
 #: The log lines that come with a snapshot.
 SNAPSHOT_LOG_LINES = 500
+#: The stalls that come with a snapshot.
+SNAPSHOT_STALLS = 100
 
 
 def snapshot(reader: SessionReader, *, points: int, connected: bool = False) -> Snapshot:
@@ -59,7 +71,15 @@ def snapshot(reader: SessionReader, *, points: int, connected: bool = False) -> 
         log=log_page(database, limit=SNAPSHOT_LOG_LINES),
         commands=events_of(database, CommandChanged),
         evaluations=events_of(database, EvaluationFinished),
-        checkpoints=events_of(database, CheckpointSaved),
+        checkpoints=kept_checkpoints(database),
+        checkpoint_failures=events_of(database, CheckpointFailed),
+        hyperparameters=_newest_of_runs(events_of(database, HyperparametersDeclared)),
+        limits=_newest_of_runs(events_of(database, LimitsChanged)),
+        notes=events_of(database, NoteAdded),
+        determinism=_newest_of_runs(events_of(database, DeterminismAssessed)),
+        guards=events_of(database, GuardTripped),
+        stalls=_stalls(database),
+        rewinds=events_of(database, Rewound),
         dropped=events_of(database, RecordsDropped),
     )
 
@@ -68,8 +88,11 @@ def session_summary(reader: SessionReader, *, connected: bool = False) -> Sessio
     """The session at a glance. One whose process is gone reads as lost."""
     row = SessionRow.select().bind(reader.database).get()
     runs = run_summaries(reader.database)
-    state = SessionState(runs[-1].state.value) if runs else SessionState.STARTING
-    unfinished = not (runs and runs[-1].state.is_final)
+    # The run that moved last: a rewind may have gone back to one that is not the newest. Of two
+    # that moved at once, the newer: it came out of the other.
+    current = max(runs, key=lambda run: (run.updated, run.created)) if runs else None
+    state = SessionState(current.state.value) if current else SessionState.STARTING
+    unfinished = current is None or not current.state.is_final
     if unfinished and not connected and is_alive(reader.folder) is False:
         state = SessionState.LOST
     return SessionSummary(
@@ -163,6 +186,35 @@ def events_of(database: Any, kind: Type[_E]) -> List[_E]:
     return [decoder.decode(row.body) for row in rows.bind(database)]
 
 
+def kept_checkpoints(database: Any) -> List[CheckpointSaved]:
+    """The checkpoints that were written and not removed since, the oldest first."""
+    kept: Dict[str, CheckpointSaved] = {}
+    kinds = [kind.__struct_config__.tag for kind in (CheckpointSaved, CheckpointRemoved)]
+    rows = EventRow.select().where(EventRow.kind.in_(kinds)).order_by(EventRow.seq)
+    for row in rows.bind(database):
+        event = _event(row)
+        # In their order: after a rewind the same checkpoint may be written again.
+        if isinstance(event, CheckpointRemoved):
+            kept.pop(event.id, None)
+        elif isinstance(event, CheckpointSaved):
+            key = event.id or event.path
+            kept.pop(key, None)
+            kept[key] = event
+    return list(kept.values())
+
+
+def _newest_of_runs(events: List[_E]) -> List[_E]:
+    return list({getattr(event, "run", ""): event for event in events}.values())
+
+
+def _stalls(database: Any) -> List[Union[StallNoticed, StallEnded]]:
+    stalls: List[Union[StallNoticed, StallEnded]] = [
+        *events_of(database, StallNoticed),
+        *events_of(database, StallEnded),
+    ]
+    return sorted(stalls, key=lambda event: event.time)[-SNAPSHOT_STALLS:]
+
+
 def events_after(database: Any, after: int, limit: int) -> List[AnyEvent]:
     """The next `limit` events, in order; the first has `seq` `after + 1`."""
     found: Dict[int, AnyEvent] = {}
@@ -201,9 +253,12 @@ def _metrics_between(database: Any, first: int, last: int) -> Dict[int, AnyEvent
 
 
 def _chunks(database: Any, run: str, name: str, bounds: Optional[Tuple[int, int]]) -> List[Chunk]:
+    until = MetricColumnRow.until
     query: Any = (
         MetricColumnRow.select(*(getattr(MetricColumnRow, field) for field in Chunk._fields))
         .where((MetricColumnRow.run == run) & (MetricColumnRow.name == name))
+        # Those that were rewound as a whole are no part of the curve.
+        .where(until.is_null() | (until >= MetricColumnRow.first_step))
         .order_by(MetricColumnRow.seq)
     )
     if bounds is not None:
@@ -219,7 +274,9 @@ def _chunk_reader(database: Any, run: str, name: str) -> Any:
         # SQLite allows a limited number of values in one statement.
         for start in range(0, len(seqs), 500):
             query: Any = (
-                MetricColumnRow.select(MetricBatchRow.steps, MetricColumnRow.values)
+                MetricColumnRow.select(
+                    MetricBatchRow.steps, MetricColumnRow.values, MetricColumnRow.until
+                )
                 .join(MetricBatchRow, on=(MetricBatchRow.seq == MetricColumnRow.seq))
                 .where(
                     (MetricColumnRow.run == run)
@@ -228,7 +285,11 @@ def _chunk_reader(database: Any, run: str, name: str) -> Any:
                 )
                 .order_by(MetricColumnRow.seq)
             )
-            for steps, values in query.tuples().bind(database):
-                yield from zip(_integers.decode(steps), _values.decode(values))
+            for steps, values, until in query.tuples().bind(database):
+                points = zip(_integers.decode(steps), _values.decode(values))
+                if until is None:
+                    yield from points
+                else:
+                    yield from (point for point in points if point[0] <= until)
 
     return read

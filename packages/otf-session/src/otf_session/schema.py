@@ -8,12 +8,14 @@ import msgspec
 from . import frames, summaries
 from .commands import Command, CommandRequest, Outcome
 from .events import AnyEvent
+from .results import Result
 
 #: The name each root type has in TypeScript.
 _ROOTS: List[Tuple[str, Any]] = [
     ("AnyEvent", AnyEvent),
     ("Command", Command),
     ("Outcome", Outcome),
+    ("Result", Result),
     ("CommandRequest", CommandRequest),
     ("FromTrainer", frames.FromTrainer),
     ("ToTrainer", frames.ToTrainer),

@@ -12,7 +12,7 @@ import msgspec
 import peewee
 
 from . import migrations, projections, statements
-from .errors import StoreDamaged
+from .errors import SchemaTooOld, StoreDamaged
 from .events import AnyEvent, LogLine, Metrics
 from .home import DATABASE, Home
 from .models import (
@@ -72,7 +72,7 @@ class SessionStore:
         database = self._database
         with database.atomic("IMMEDIATE"):
             self._insert(database, first, events)
-            projections.apply(database, events)
+            projections.apply(database, first, events)
         self.last_seq += len(events)
         return first
 
@@ -102,7 +102,8 @@ class SessionStore:
 class SessionReader:
     """A session opened for reading, by any process at any time. Use it as a context manager.
 
-    All reads inside one `with` see the same state.
+    All reads inside one `with` see the same state. A session of an older schema is brought to the
+    newest one first, also while its trainer has it open: what migrations add harms no older writer.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -113,20 +114,25 @@ class SessionReader:
     def __enter__(self) -> "SessionReader":
         with _storage_errors(self.folder):
             try:
-                self.database.connect()
-                self.database.begin()
-                self._check()
+                if self._begin() < migrations.NEWEST:
+                    self.database.close()
+                    _upgrade(self.folder)
+                    self._begin()
             except BaseException:
                 self.database.close()
                 raise
         self._errors.enter_context(_storage_errors(self.folder))
         return self
 
-    def _check(self) -> None:
-        newest = migrations.check(self.database)
+    def _begin(self) -> int:
+        """Begin the one read transaction; the schema's number is returned."""
+        self.database.connect()
+        self.database.begin()
+        found = migrations.check(self.database)
         # The row is missing where the trainer was killed while it made the session.
-        if newest == 0 or not SessionRow.select().bind(self.database).exists():
+        if found == 0 or not SessionRow.select().bind(self.database).exists():
             raise StoreDamaged(f"{self.folder / DATABASE} holds no session.")
+        return found
 
     def __exit__(
         self,
@@ -145,6 +151,32 @@ def _read_only(folder: Path) -> str:
         return address
     # To read a WAL database, SQLite makes files beside it, and here it cannot; nobody writes.
     return address + "&immutable=1"
+
+
+def _upgrade(folder: Path) -> None:
+    """Bring a session of an older schema to the newest one; its trainer may be writing meanwhile."""
+    path = folder / DATABASE
+    # Its writer's transactions take milliseconds: whoever comes second waits for the first.
+    database = peewee.SqliteDatabase(str(path), timeout=5.0)
+    try:
+        if not (os.access(folder, os.W_OK) and os.access(path, os.W_OK)):
+            raise _too_old(folder)
+        migrations.migrate(database)
+    except peewee.OperationalError as error:
+        # A file system that is mounted read-only shows only now.
+        if "readonly" in str(error):
+            raise _too_old(folder) from error
+        raise
+    finally:
+        database.close()
+
+
+def _too_old(folder: Path) -> SchemaTooOld:
+    return SchemaTooOld(
+        f"The session in {folder} was recorded by an older version of OnTheFly, and has to be "
+        "brought up to date before it is read, but it cannot be written. Allow this user to write "
+        "the folder, or copy it to the sessions of a home that you can write."
+    )
 
 
 def newest_seq(database: Any) -> int:
@@ -214,4 +246,5 @@ def _column_row(seq: int, event: Metrics, name: str) -> Dict[str, Any]:
         "high": high,
         "high_step": kept_steps[kept.index(high)] if kept else None,
         "values": _json.encode(values).decode(),
+        "until": None,
     }

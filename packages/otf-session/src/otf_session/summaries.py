@@ -1,18 +1,27 @@
 """What readers get: sessions, runs, series, pages of the log."""
 
 from enum import Enum
-from typing import Dict, List, Optional
+from typing import Dict, List, Optional, Union
 
 import msgspec
 
 from .events import (
+    CheckpointFailed,
     CheckpointSaved,
     CommandChanged,
+    DeterminismAssessed,
     EpochStarted,
     EvaluationFinished,
+    GuardTripped,
+    HyperparametersDeclared,
+    LimitsChanged,
     LogLine,
+    NoteAdded,
     RecordsDropped,
+    Rewound,
     RunState,
+    StallEnded,
+    StallNoticed,
 )
 
 
@@ -87,7 +96,11 @@ class LogPage(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
-    """A session as it was when its newest event was `seq`. Everything later comes as batches."""
+    """A session as it was when its newest event was `seq`. Everything later comes as batches.
+
+    `checkpoints` are those that are kept. Of `hyperparameters`, `limits` and `determinism` the
+    newest of each run is here; of `stalls` those of the last hundred.
+    """
 
     seq: int
     session: SessionSummary
@@ -97,4 +110,12 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     commands: List[CommandChanged]
     evaluations: List[EvaluationFinished]
     checkpoints: List[CheckpointSaved] = []
+    checkpoint_failures: List[CheckpointFailed] = []
+    hyperparameters: List[HyperparametersDeclared] = []
+    limits: List[LimitsChanged] = []
+    notes: List[NoteAdded] = []
+    determinism: List[DeterminismAssessed] = []
+    guards: List[GuardTripped] = []
+    stalls: List[Union[StallNoticed, StallEnded]] = []
+    rewinds: List[Rewound] = []
     dropped: List[RecordsDropped] = []

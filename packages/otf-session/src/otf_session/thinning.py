@@ -22,6 +22,12 @@ class Chunk(NamedTuple):
     low_step: Optional[int]
     high: Optional[float]
     high_step: Optional[int]
+    until: Optional[int] = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether all its points are part of the curve, so that its extremes are the curve's."""
+        return self.until is None or self.until >= self.last_step
 
 
 #: Reads the points of the chunks with these `seq`s, in the order given.
@@ -41,7 +47,10 @@ def thin(
     if not chunks:
         return []
     first = min(chunk.first_step for chunk in chunks)
-    last = max(chunk.last_step for chunk in chunks)
+    last = max(
+        chunk.last_step if chunk.until is None else min(chunk.last_step, chunk.until)
+        for chunk in chunks
+    )
     if bounds is not None:
         # Buckets where there are no points would only make the others coarser.
         first, last = max(first, bounds[0]), min(last, bounds[1])
@@ -78,7 +87,13 @@ class _Buckets:
             and chunk.last_step <= self._last
             and bucket == self._bucket(chunk.last_step)
         )
-        if not inside or chunk.nonfinite or chunk.low is None or chunk.high is None:
+        if (
+            not inside
+            or not chunk.is_whole
+            or chunk.nonfinite
+            or chunk.low is None
+            or chunk.high is None
+        ):
             return False
         self._take(bucket, chunk.low_step or 0, chunk.low)
         self._take(bucket, chunk.high_step or 0, chunk.high)

@@ -1,5 +1,6 @@
 import type { Points } from "../store/decimate";
 import { withDetail, type StepRange } from "../store/detail";
+import type { Marker } from "../store/markers";
 import type { Series } from "../store/series";
 import type { SessionModel } from "../store/session";
 import { runStyle, type RunStyle } from "./palette";
@@ -15,6 +16,8 @@ export interface Line {
 export interface Detail {
   range: StepRange;
   runs: ReadonlyMap<string, Points>;
+  /** How often the session had been rewound by then: what was loaded before is out of date. */
+  rewinds: number;
 }
 
 /** The runs that a chart shows, in the order in which they came into being. */
@@ -36,4 +39,13 @@ export function linesOf(shown: ReturnType<typeof shownRuns>, detail: Detail | nu
     const finer = detail?.runs.get(run);
     return { run, style, points: finer && detail ? withDetail(series, finer, detail.range) : series };
   });
+}
+
+/** What happened in the shown runs, ascending by step. */
+export function shownMarkers(
+  model: SessionModel,
+  hidden: ReadonlySet<string>,
+): readonly Marker[] {
+  const all = model.markers.items();
+  return hidden.size === 0 ? all : all.filter(({ run }) => !hidden.has(run));
 }

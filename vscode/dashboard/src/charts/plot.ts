@@ -2,15 +2,19 @@ import uPlot from "uplot";
 import { formatTicks } from "../format/number";
 import type { Points } from "../store/decimate";
 import type { StepRange } from "../store/detail";
+import type { Marker } from "../store/markers";
 import { align } from "./align";
 import { isolatedPoints } from "./isolated";
 import type { Line } from "./line";
+import { drawMarkers, MARKER_ROOM, markersNear } from "./markers";
 import { drawNonFinite } from "./nonfinite";
 import { halfLifeOf, smooth } from "./smoothing";
 import { readTheme, type ChartTheme } from "./theme";
 
 export interface Picture {
   lines: readonly Line[];
+  /** What happened, ascending by step. */
+  markers: readonly Marker[];
   /** The steps to show; `null` shows those of the lines. */
   range: StepRange | null;
   /** Between 0 (as measured) and 1. */
@@ -24,6 +28,8 @@ export interface PlotListener {
   onHover(step: number | null): void;
   /** A range was dragged over; `null` after a double click. */
   onZoom(range: StepRange | null): void;
+  /** The pointer is at markers that stand `left` pixels from the left; none when it is not. */
+  onMarkers(markers: readonly Marker[], left: number): void;
 }
 
 const FONT = '11px system-ui, -apple-system, "Segoe UI", sans-serif';
@@ -35,7 +41,7 @@ const SHORTEST_DRAG_PX = 4;
 export class Plot {
   readonly #element: HTMLElement;
   readonly #listener: PlotListener;
-  #picture: Picture = { lines: [], range: null, smoothing: 0, dark: false };
+  #picture: Picture = { lines: [], markers: [], range: null, smoothing: 0, dark: false };
   #plot: uPlot | null = null;
   /** What the plot was built for; another shape needs another plot. */
   #shape = "";
@@ -85,7 +91,7 @@ export class Plot {
       {
         ...this.#size(),
         legend: { show: false },
-        padding: [8, 18, 0, 0],
+        padding: [MARKER_ROOM, 18, 0, 0],
         scales: {
           x: { time: false, range: (_, low, high) => this.#stepRange(low, high) },
           y: { range: (_, low, high) => valueRange(low, high) },
@@ -100,6 +106,8 @@ export class Plot {
         },
         hooks: {
           setSelect: [(plot) => this.#select(plot)],
+          // Below the lines, which nothing may cover.
+          drawAxes: [(plot) => drawMarkers(plot, this.#picture.markers, theme)],
           draw: [(plot) => drawNonFinite(plot, this.#picture.lines, theme)],
         },
       },
@@ -117,12 +125,18 @@ export class Plot {
     plot.over.addEventListener("mouseleave", () => {
       this.#isLeading = false;
       this.#listener.onHover(null);
+      this.#listener.onMarkers([], 0);
     });
   }
 
   #tellHover(plot: uPlot): void {
     const left = plot.cursor.left ?? -1;
     this.#listener.onHover(left < 0 ? null : Math.round(plot.posToVal(left, "x")));
+    const stepsPerPixel = plot.posToVal(1, "x") - plot.posToVal(0, "x");
+    const near = markersNear(this.#picture.markers, plot.posToVal(left, "x"), stepsPerPixel);
+    const step = near[0]?.step;
+    const place = step === undefined ? 0 : plot.over.offsetLeft + plot.valToPos(step, "x");
+    this.#listener.onMarkers(left < 0 ? [] : near, place);
   }
 
   #size(): { width: number; height: number } {

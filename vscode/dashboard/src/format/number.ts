@@ -20,6 +20,13 @@ export function formatValue(value: number | null | undefined): string {
   return signed(trimZeros(value.toPrecision(4)));
 }
 
+/** A setting in full, as a person would type it: no digit is left out. */
+export function formatExact(value: number | boolean | string | null | undefined): string {
+  if (value === null || value === undefined) return "\u2013";
+  if (typeof value !== "number") return String(value);
+  return signed(String(value).replace("e+", "e"));
+}
+
 /** A whole number in full, as `12,345`. */
 export function formatCount(count: number): string {
   return signed(Math.round(count).toLocaleString("en-US"));

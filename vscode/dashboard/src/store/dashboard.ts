@@ -3,13 +3,15 @@ import type { ClosedReason, Transport } from "../transport/transport";
 import { decodeFrame, encodeFrame } from "../wire/frames";
 import {
   PROTOCOL,
+  type Batch,
+  type Command,
   type FromDashboard,
   type LogPage,
   type Series,
   type SessionSummary,
   type ToDashboard,
 } from "../wire/types";
-import { CommandTracker, type CommandKind } from "./commands";
+import { CommandTracker } from "./commands";
 import { Follower } from "./follower";
 import type { SessionModel } from "./session";
 import { SessionList } from "./sessions";
@@ -55,9 +57,7 @@ export class Dashboard {
       request: (path) => parts.transport.request(path),
       send: (frame) => this.#send(frame),
       onChange: this.#changed,
-      onSnapshot: (snapshot) => {
-        for (const command of snapshot.commands) this.#tracker.changed(command);
-      },
+      onSnapshot: ({ session, commands }) => this.#tracker.recorded(session.id, commands),
     });
   }
 
@@ -123,14 +123,18 @@ export class Dashboard {
     this.#follow();
   }
 
-  submit(session: string, kind: CommandKind): void {
-    const frame = this.#tracker.submit(this.#parts.newId(), session, kind);
+  /** Ask for a command; its id is what `commands` knows it by. */
+  submit(session: string, command: Command): string {
+    const id = this.#parts.newId();
+    const frame = this.#tracker.submit(id, session, command);
     if (!this.#parts.transport.send(encodeFrame(frame))) this.#tracker.connectionLost();
     this.#changed();
+    return id;
   }
 
-  dismiss(command: string): void {
-    this.#tracker.dismiss(command);
+  /** What became of a command was read. */
+  dismiss(session: string, command: string): void {
+    this.#tracker.dismiss(session, command);
     this.#changed();
   }
 
@@ -186,6 +190,7 @@ export class Dashboard {
         return;
       case "session-changed":
         this.#list.change(frame.session);
+        if (frame.session.connected !== true) this.#tracker.trainerLost(frame.session.id);
         this.#summarise();
         this.#follow();
         return;
@@ -194,10 +199,14 @@ export class Dashboard {
         this.#follow();
         return;
       case "batch":
-        for (const event of frame.events) {
-          if (event.kind === "command-changed") this.#tracker.changed(event);
-        }
+        this.#track(frame);
         this.#follower.batch(frame);
+        return;
+      case "command-queued":
+        this.#tracker.queued(frame);
+        return;
+      case "command-progress":
+        this.#tracker.progressed(frame);
         return;
       case "command-reply":
         this.#tracker.reply(frame);
@@ -205,6 +214,14 @@ export class Dashboard {
       case "behind":
         if (frame.session === this.#follower.session) this.#follower.restart();
         return;
+    }
+  }
+
+  #track({ session, events }: Batch): void {
+    for (const event of events) {
+      if (event.kind === "command-changed") this.#tracker.changed(session, event);
+      // Another process goes on with the session: it knows nothing of what the last one was asked.
+      if (event.kind === "process-started") this.#tracker.trainerLost(session);
     }
   }
 

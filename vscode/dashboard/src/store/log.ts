@@ -4,7 +4,7 @@ import type { LogLine, LogPage } from "../wire/types";
 export interface LogItem {
   key: string;
   /** `line`: written by the script. The others are told by the dashboard. */
-  kind: "line" | "command" | "evaluation" | "checkpoint" | "warning";
+  kind: "line" | "command" | "evaluation" | "checkpoint" | "rewind" | "note" | "guard" | "warning";
   time: number;
   run: string;
   step: number | null;
@@ -108,7 +108,6 @@ export class LogBook {
     }
     return items.concat(marks.slice(next));
   }
-
 }
 
 function lineItem(seq: number, line: LogLine): LogItem {

@@ -1,36 +1,45 @@
 /** Events told as lines of the log. */
 
+import { argumentsText, outcomeText } from "../format/command";
 import { formatBytes, formatCount, formatValue } from "../format/number";
+import { formatSpan } from "../format/time";
 import type {
+  CheckpointFailed,
+  CheckpointRemoved,
   CheckpointSaved,
   CommandChanged,
+  DeterminismAssessed,
   EvaluationFinished,
+  GuardTripped,
+  NoteAdded,
   RecordsDropped,
+  Rewound,
+  StallEnded,
+  StallNoticed,
 } from "../wire/types";
+import { checkpointKey } from "./checkpoints";
 import type { LogItem } from "./log";
 
+const DEBUG = 10;
 const INFO = 20;
 const WARNING = 30;
 
 export function commandMark(event: CommandChanged): LogItem {
   const { id, time, run, step, author, command } = event;
-  const wasRefused = event.status === "refused";
+  const given = argumentsText(command);
+  const outcome = outcomeText(event.outcome ?? null);
   return {
     key: `command ${id}`,
     kind: "command",
     time,
     run,
     step,
-    level: wasRefused ? WARNING : INFO,
+    level: event.status === "refused" ? WARNING : INFO,
     source: author,
-    text: `${command.kind} ${event.status}${outcomeText(event)}`,
+    text:
+      `${command.kind}${given === "" ? "" : ` ${given}`} ${event.status}` +
+      (outcome === "" ? "" : `: ${outcome}`),
   };
-}
-
-function outcomeText({ outcome }: CommandChanged): string {
-  if (!outcome) return "";
-  const text = outcome.kind === "refused" ? outcome.reason : (outcome.message ?? "");
-  return text === "" ? "" : `: ${text}`;
 }
 
 export function evaluationMark(event: EvaluationFinished): LogItem {
@@ -59,6 +68,109 @@ export function checkpointMark(event: CheckpointSaved): LogItem {
     level: INFO,
     source: "checkpoint",
     text: `${label} saved, ${formatBytes(size)}: ${path}`,
+  };
+}
+
+/** The ring of checkpoints turns often: that one was let go is told, but quietly. */
+export function removalMark(
+  { run, time, id, reason }: CheckpointRemoved,
+  removed: CheckpointSaved | undefined,
+): LogItem {
+  return {
+    key: `removal ${run} ${time} ${id}`,
+    kind: "checkpoint",
+    time,
+    run,
+    step: removed?.step ?? null,
+    level: DEBUG,
+    source: "checkpoint",
+    text: `${removed ? `${removed.label} (${checkpointKey(removed)})` : id} is no longer kept: ${reason}`,
+  };
+}
+
+export function checkpointFailureMark(event: CheckpointFailed): LogItem {
+  const { run, time, step, label, reason } = event;
+  return {
+    key: `checkpoint-failure ${run} ${time}`,
+    kind: "warning",
+    time,
+    run,
+    step,
+    level: WARNING,
+    source: "checkpoint",
+    text: `${label} could not be written: ${reason}`,
+  };
+}
+
+export function rewindMark(event: Rewound): LogItem {
+  const { run, time, step, left_step, checkpoint, reason = "", exact, findings = [] } = event;
+  const why = reason === "" ? "" : ` (${reason})`;
+  const doubts = exact === false ? `; not exactly as it was: ${findings.join(" ")}` : "";
+  return {
+    key: `rewind ${run} ${time}`,
+    kind: "rewind",
+    time,
+    run,
+    step,
+    level: exact === false ? WARNING : INFO,
+    source: checkpoint,
+    text: `back from step ${formatCount(left_step)} to step ${formatCount(step)}${why}${doubts}`,
+  };
+}
+
+export function noteMark({ run, time, step, author, text }: NoteAdded): LogItem {
+  return {
+    key: `note ${run} ${step} ${time}`,
+    kind: "note",
+    time,
+    run,
+    step,
+    level: INFO,
+    source: author,
+    text,
+  };
+}
+
+export function guardMark({ run, time, step, guard, action, message }: GuardTripped): LogItem {
+  return {
+    key: `guard ${guard} ${run} ${time}`,
+    kind: "guard",
+    time,
+    run,
+    step,
+    level: WARNING,
+    source: guard,
+    text: `${message} (${action})`,
+  };
+}
+
+export function stallMark(event: StallNoticed | StallEnded): LogItem {
+  const { run, time, step, phase, seconds } = event;
+  const isOver = event.kind === "stall-ended";
+  return {
+    key: `${event.kind} ${run} ${time}`,
+    kind: "warning",
+    time,
+    run,
+    step,
+    level: isOver ? INFO : WARNING,
+    source: "watchdog",
+    text: isOver
+      ? `training moves again, after ${formatSpan(seconds)} in ${phase}`
+      : `nothing has moved for ${formatSpan(seconds)} in ${phase}:\n${event.stack}`,
+  };
+}
+
+export function determinismMark({ run, time, findings = [] }: DeterminismAssessed): LogItem {
+  return {
+    key: `determinism ${run} ${time}`,
+    kind: "warning",
+    time,
+    run,
+    step: null,
+    level: WARNING,
+    source: "determinism",
+    text: `resuming and rewinding will not be exact: ${findings.join(" ")}`,
   };
 }
 

@@ -28,6 +28,21 @@ export class MetricsBook {
     }
   }
 
+  /** Drop what a run had recorded after a step. */
+  rewind(run: string, step: number): void {
+    for (const runs of this.#byName.values()) runs.get(run)?.rewind(step);
+  }
+
+  /** Each metric's newest value of a run. */
+  latest(run: string): Record<string, number | null> {
+    const latest: Record<string, number | null> = {};
+    for (const [name, runs] of this.#byName) {
+      const value = runs.get(run)?.values.at(-1);
+      if (value !== undefined) latest[name] = value;
+    }
+    return latest;
+  }
+
   #runsOf(name: string): Map<string, Series> {
     const runs = this.#byName.get(name) ?? new Map<string, Series>();
     this.#byName.set(name, runs);

@@ -15,13 +15,13 @@ export interface Run {
   latest: Record<string, number | null>;
 }
 
-export function newRun(name: string, parents: string[], time: number): Run {
+export function newRun(name: string, parents: string[], time: number, step = 0): Run {
   return {
     name,
     parents,
     state: "starting",
     reason: "",
-    step: 0,
+    step,
     epoch: 0,
     created: time,
     updated: time,

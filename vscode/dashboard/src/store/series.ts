@@ -12,6 +12,8 @@ export class Series implements Points {
   readonly values: (number | null)[] = [];
   /** Points that were ever recorded, held or not. */
   count = 0;
+  /** Counts the changes: a series that was rewound may come to have as many points again. */
+  changes = 0;
 
   /** A series as a snapshot has it: some of the `count` points that there are. */
   static of(points: Points, count: number): Series {
@@ -36,6 +38,7 @@ export class Series implements Points {
 
   append(step: number, value: number | null): void {
     this.count += 1;
+    this.changes += 1;
     const last = this.lastStep;
     if (last === undefined || step > last) {
       this.steps.push(step);
@@ -44,6 +47,18 @@ export class Series implements Points {
     } else {
       this.#place(step, value);
     }
+  }
+
+  /** Drop the points after a step. How many those were is estimated where they had been thinned. */
+  rewind(step: number): void {
+    const kept = lowerBound(this.steps, step + 1);
+    const dropped = this.steps.length - kept;
+    if (dropped === 0) return;
+    const share = dropped > Series.RECENT ? this.count / this.steps.length : 1;
+    this.steps.length = kept;
+    this.values.length = kept;
+    this.count = Math.max(kept, this.count - Math.round(dropped * share));
+    this.changes += 1;
   }
 
   /** A point that is not the newest: measured late, or measured again. */

@@ -2,17 +2,55 @@ import { isKnownEvent } from "../wire/frames";
 import type {
   AnyEvent,
   Batch,
+  CheckpointFailed,
+  CheckpointRemoved,
+  CheckpointSaved,
+  CommandChanged,
+  DeterminismAssessed,
   EpochStarted,
   EvaluationFinished,
+  GuardTripped,
+  HyperparametersDeclared,
+  LimitsChanged,
   Metrics,
+  NoteAdded,
   RecordsDropped,
+  Rewound,
   SessionState,
   SessionSummary,
   Snapshot,
+  StallEnded,
+  StallNoticed,
+  StateChanged,
 } from "../wire/types";
+import { CheckpointBook } from "./checkpoints";
 import { LogBook } from "./log";
-import { checkpointMark, commandMark, droppedMark, evaluationMark } from "./marks";
+import {
+  checkpointMarker,
+  checkpointMarkerKey,
+  commandMarker,
+  guardMarker,
+  MarkerBook,
+  noteMarker,
+  pauseMarker,
+  rewindMarker,
+  testMarker,
+} from "./markers";
+import {
+  checkpointFailureMark,
+  checkpointMark,
+  commandMark,
+  determinismMark,
+  droppedMark,
+  evaluationMark,
+  guardMark,
+  noteMark,
+  removalMark,
+  rewindMark,
+  stallMark,
+} from "./marks";
 import { MetricsBook } from "./metrics";
+import { undoes } from "./rewinds";
 import { isFinal, newRun, runOf, type Run } from "./run";
 
 /** One session, built from a snapshot and kept up to date by the events after it. */
@@ -23,9 +61,19 @@ export class SessionModel {
   readonly runs = new Map<string, Run>();
   readonly metrics = new MetricsBook();
   readonly log = new LogBook();
+  readonly markers = new MarkerBook();
+  readonly checkpoints = new CheckpointBook();
   /** The newest evaluation of each run over each split. */
   readonly evaluations = new Map<string, EvaluationFinished>();
-  readonly epochs: EpochStarted[];
+  /** The newest of each run. */
+  readonly hyperparameters = new Map<string, HyperparametersDeclared>();
+  readonly limits = new Map<string, LimitsChanged>();
+  readonly determinism = new Map<string, DeterminismAssessed>();
+  readonly guards: GuardTripped[] = [];
+  readonly rewinds: Rewound[] = [];
+  epochs: EpochStarted[];
+  /** That nothing has moved for a while, as long as nothing does. */
+  stall: StallNoticed | null = null;
   /** The newest event applied. */
   seq: number;
   /** Whether the trainer is linked to the server. */
@@ -44,10 +92,19 @@ export class SessionModel {
     this.epochs = [...snapshot.epochs];
     this.metrics.load(snapshot.series);
     this.log.prepend(snapshot.log);
-    for (const evaluation of snapshot.evaluations) this.#evaluate(evaluation);
-    for (const command of snapshot.commands) this.log.mark(commandMark(command));
-    for (const checkpoint of snapshot.checkpoints ?? []) this.log.mark(checkpointMark(checkpoint));
-    for (const dropped of snapshot.dropped ?? []) this.#drop(dropped);
+    for (const event of snapshot.evaluations) this.#evaluate(event);
+    for (const event of snapshot.commands) this.#command(event);
+    for (const event of snapshot.checkpoints ?? []) this.#saveCheckpoint(event);
+    for (const event of snapshot.checkpoint_failures ?? []) this.#failCheckpoint(event);
+    for (const event of snapshot.hyperparameters ?? []) this.hyperparameters.set(event.run, event);
+    for (const event of snapshot.limits ?? []) this.limits.set(event.run, event);
+    for (const event of snapshot.determinism ?? []) this.#assess(event);
+    for (const event of snapshot.notes ?? []) this.#note(event);
+    for (const event of snapshot.guards ?? []) this.#guard(event);
+    for (const event of snapshot.stalls ?? []) this.#stall(event);
+    for (const event of snapshot.dropped ?? []) this.#drop(event);
+    // Last: they undo what came before them. The series come without what was rewound.
+    for (const event of snapshot.rewinds ?? []) this.#rewind(event);
     this.applySummary(session);
   }
 
@@ -89,16 +146,19 @@ export class SessionModel {
   #apply(event: AnyEvent): void {
     switch (event.kind) {
       case "process-started":
+        this.stall = null;
         return;
-      case "run-started":
-        this.runs.set(event.run, newRun(event.run, event.parents ?? [], event.time));
+      case "run-started": {
+        const { run, parents = [], time, step } = event;
+        this.runs.set(run, newRun(run, parents, time, step));
+        return;
+      }
+      case "rewound":
+        this.#rewind(event);
+        this.#goBack(event);
         return;
       case "state-changed":
-        this.#touch(event.run, event.time, {
-          state: event.state,
-          reason: event.reason ?? "",
-          step: event.step,
-        });
+        this.#changeState(event);
         return;
       case "epoch-started":
         this.epochs.push(event);
@@ -112,18 +172,108 @@ export class SessionModel {
         this.log.append(this.seq, event);
         return;
       case "checkpoint-saved":
-        this.log.mark(checkpointMark(event));
+        this.#saveCheckpoint(event);
+        return;
+      case "checkpoint-removed":
+        this.#removeCheckpoint(event);
+        return;
+      case "checkpoint-failed":
+        this.#failCheckpoint(event);
         return;
       case "evaluation-finished":
         this.#evaluate(event);
         return;
       case "command-changed":
-        this.log.mark(commandMark(event));
+        this.#command(event);
+        return;
+      case "hyperparameters-declared":
+        this.hyperparameters.set(event.run, event);
+        return;
+      case "limits-changed":
+        this.limits.set(event.run, event);
+        return;
+      case "note-added":
+        this.#note(event);
+        return;
+      case "determinism-assessed":
+        this.#assess(event);
+        return;
+      case "guard-tripped":
+        this.#guard(event);
+        return;
+      case "stall-noticed":
+      case "stall-ended":
+        this.#stall(event);
         return;
       case "records-dropped":
         this.#drop(event);
         return;
     }
+  }
+
+  /** What was recorded after the step that a run went back to is no longer part of its curves. */
+  #rewind(event: Rewound): void {
+    this.rewinds.push(event);
+    this.epochs = this.epochs.filter((epoch) => !undoes(event, epoch));
+    this.markers.rewind(event);
+    this.markers.add(rewindMarker(event));
+    this.log.mark(rewindMark(event));
+  }
+
+  #goBack({ run, step, epoch, time }: Rewound): void {
+    this.metrics.rewind(run, step);
+    this.#touch(run, time, { step, epoch, latest: this.metrics.latest(run) });
+  }
+
+  #changeState(event: StateChanged): void {
+    const { run, time, state, reason = "", step } = event;
+    this.#touch(run, time, { state, reason, step });
+    if (state === "paused") this.markers.add(pauseMarker(event, reason));
+    if (isFinal(state)) this.stall = null;
+  }
+
+  #saveCheckpoint(event: CheckpointSaved): void {
+    this.checkpoints.save(event);
+    this.markers.add(checkpointMarker(event));
+    this.log.mark(checkpointMark(event));
+  }
+
+  #removeCheckpoint(event: CheckpointRemoved): void {
+    const removed = this.checkpoints.remove(event);
+    if (removed) this.markers.remove(checkpointMarkerKey(removed));
+    this.log.mark(removalMark(event, removed));
+  }
+
+  #failCheckpoint(event: CheckpointFailed): void {
+    this.checkpoints.fail(event);
+    this.log.mark(checkpointFailureMark(event));
+  }
+
+  #command(event: CommandChanged): void {
+    const marker = commandMarker(event);
+    if (marker) this.markers.add(marker);
+    this.log.mark(commandMark(event));
+  }
+
+  #note(event: NoteAdded): void {
+    this.markers.add(noteMarker(event));
+    this.log.mark(noteMark(event));
+  }
+
+  #assess(event: DeterminismAssessed): void {
+    this.determinism.set(event.run, event);
+    if (!event.exact) this.log.mark(determinismMark(event));
+  }
+
+  #guard(event: GuardTripped): void {
+    this.guards.push(event);
+    this.markers.add(guardMarker(event));
+    this.log.mark(guardMark(event));
+  }
+
+  #stall(event: StallNoticed | StallEnded): void {
+    this.stall = event.kind === "stall-noticed" ? event : null;
+    this.log.mark(stallMark(event));
   }
 
   #drop(event: RecordsDropped): void {
@@ -146,6 +296,7 @@ export class SessionModel {
 
   #evaluate(event: EvaluationFinished): void {
     this.evaluations.set(`${event.run} ${event.split}`, event);
+    if (event.split === "test") this.markers.add(testMarker(event));
     this.log.mark(evaluationMark(event));
   }
 

@@ -9,6 +9,8 @@ export class ChartView {
   readonly zoom = signal<StepRange | null>(null);
   /** Between 0 (as measured) and 1. */
   readonly smoothing = signal(0);
+  /** Whether charts show what happened: changes, rewinds, notes and the like. */
+  readonly markers = signal(true);
   /** Runs that are left out. */
   readonly hidden = signal<ReadonlySet<string>>(new Set());
   /** Whether dark colours are in force, which canvases must be painted anew for. */

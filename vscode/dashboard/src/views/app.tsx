@@ -10,12 +10,16 @@ import { STATE_LABELS } from "./state-pill";
 
 /** The whole page. */
 export function AppView() {
-  const { charts } = useApp();
+  const { charts, dialogs } = useApp();
   const dashboard = useDashboard();
   const isDrawerOpen = useSignal(false);
   const { model, selected } = dashboard;
   useTitle();
-  useEffect(() => charts.reset(), [charts, selected]);
+  useEffect(() => {
+    charts.reset();
+    // A dialog is about the session that was shown when it was opened.
+    dialogs.close();
+  }, [charts, dialogs, selected]);
   return (
     <div class="app">
       <BrandBar

@@ -2,11 +2,12 @@ import { useSignal, useSignalEffect } from "@preact/signals";
 import { memo } from "preact/compat";
 import { useEffect, useRef } from "preact/hooks";
 import { extentOf } from "../charts/extent";
-import { linesOf, shownRuns, type Detail } from "../charts/line";
+import { linesOf, shownMarkers, shownRuns, type Detail } from "../charts/line";
 import { Plot } from "../charts/plot";
 import type { SessionModel } from "../store/session";
 import { ChartReadings } from "./chart-readings";
 import { useApp } from "./context";
+import { MarkerTip, type PointedMarkers } from "./marker-tip";
 import { useDetail } from "./use-detail";
 
 /** One metric's chart; the plot is drawn at most once a frame, and only while in sight. */
@@ -16,8 +17,9 @@ export const ChartCard = memo(function ChartCard(props: { model: SessionModel; n
   const canvas = useRef<HTMLDivElement>(null);
   const detail = useDetail(model, name, canvas);
   const latest = useSignal(model);
+  const pointed = useSignal<PointedMarkers | null>(null);
   latest.value = model;
-  usePlot({ card, canvas, model: latest, name, detail });
+  usePlot({ card, canvas, model: latest, name, detail, pointed });
   return (
     <figure
       ref={card}
@@ -32,7 +34,10 @@ export const ChartCard = memo(function ChartCard(props: { model: SessionModel; n
         </span>
         <ChartReadings model={model} name={name} />
       </figcaption>
-      <div ref={canvas} class="chart-canvas" />
+      <div class="chart-body">
+        <div ref={canvas} class="chart-canvas" />
+        {pointed.value && <MarkerTip pointed={pointed.value} runs={model.runs.size} />}
+      </div>
     </figure>
   );
 });
@@ -43,9 +48,10 @@ interface PlotParts {
   model: { value: SessionModel };
   name: string;
   detail: { value: Detail | null };
+  pointed: { value: PointedMarkers | null };
 }
 
-function usePlot({ card, canvas, model, name, detail }: PlotParts): void {
+function usePlot({ card, canvas, model, name, detail, pointed }: PlotParts): void {
   const { dashboard, charts } = useApp();
   const plot = useRef<Plot | null>(null);
   const isInSight = useSignal(false);
@@ -57,6 +63,15 @@ function usePlot({ card, canvas, model, name, detail }: PlotParts): void {
     plot.current = new Plot(element, {
       onHover: (step) => (charts.hover.value = step),
       onZoom: (range) => (charts.zoom.value = range),
+      onMarkers: (markers, left) => {
+        const isAsBefore = pointed.value?.markers[0] === markers[0] && pointed.value?.left === left + element.offsetLeft;
+        if (!isAsBefore) {
+          const width = element.parentElement?.clientWidth ?? element.clientWidth;
+          // The canvas begins a little right of the card's edge, from which tips are placed.
+          const from = left + element.offsetLeft;
+          pointed.value = markers.length === 0 ? null : { markers, left: from, width };
+        }
+      },
     });
     const sight = new IntersectionObserver(
       (entries) => (isInSight.value = entries.at(-1)?.isIntersecting ?? false),
@@ -71,21 +86,25 @@ function usePlot({ card, canvas, model, name, detail }: PlotParts): void {
       plot.current?.destroy();
       plot.current = null;
     };
-  }, [canvas, charts, isInSight]);
+  }, [canvas, charts, isInSight, pointed]);
 
   useSignalEffect(() => {
     dashboard.track();
     const shown = shownRuns(model.value, name, charts.hidden.value);
-    const counts = shown.map(({ run, series }) => `${run} ${series.count}`);
+    const counts = shown.map(({ run, series }) => `${run} ${series.changes}`);
+    const markers = charts.markers.value ? shownMarkers(model.value, charts.hidden.value) : [];
     if (card.current) tell(card.current, shown);
     const range = charts.zoom.value ?? extentOf(model.value, charts.hidden.value);
     const smoothing = charts.smoothing.value;
     const dark = charts.dark.value;
-    const state = JSON.stringify([counts, range, smoothing, dark, detail.value?.range]);
+    const finer = detail.value?.rewinds === model.value.rewinds.length ? detail.value : null;
+    const { changes } = model.value.markers;
+    const drawing = [counts, range, smoothing, dark, finer?.range, markers.length, changes];
+    const state = JSON.stringify(drawing);
     const isDrawn = drawn.current?.model === model.value && drawn.current.state === state;
     if (!isInSight.value || isDrawn) return;
     drawn.current = { model: model.value, state };
-    plot.current?.draw({ lines: linesOf(shown, detail.value), range, smoothing, dark });
+    plot.current?.draw({ lines: linesOf(shown, finer), markers, range, smoothing, dark });
     plot.current?.pointAt(charts.hover.peek());
   });
 

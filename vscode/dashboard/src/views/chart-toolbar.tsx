@@ -3,7 +3,7 @@ import { formatCount } from "../format/number";
 import { epochAt } from "../store/epochs";
 import type { SessionModel } from "../store/session";
 import { useApp, useDashboard } from "./context";
-import { CrossIcon } from "./icons";
+import { CrossIcon, MarkersIcon } from "./icons";
 import { Swatch } from "./swatch";
 
 /** What applies to all charts: the runs shown, the range of steps, the smoothing. */
@@ -13,6 +13,7 @@ export function ChartToolbar(props: { model: SessionModel }) {
       <Runs model={props.model} />
       <ZoomChip />
       <Hover model={props.model} />
+      <MarkersToggle />
       <Smoothing />
     </div>
   );
@@ -68,6 +69,24 @@ function ZoomChip() {
       Steps {formatCount(zoom.from)}&ndash;{formatCount(zoom.to)}
       <CrossIcon />
       <span class="visually-hidden">Show all steps</span>
+    </button>
+  );
+}
+
+function MarkersToggle() {
+  const { charts } = useApp();
+  const isOn = charts.markers.value;
+  return (
+    <button
+      type="button"
+      class="run-chip markers-toggle"
+      data-testid="markers"
+      aria-pressed={isOn}
+      title="Changes, rewinds, notes, guards, pauses, tests and checkpoints, as lines in the charts"
+      onClick={() => (charts.markers.value = !isOn)}
+    >
+      <MarkersIcon />
+      Markers
     </button>
   );
 }

@@ -2,12 +2,14 @@ import { createContext } from "preact";
 import { useContext } from "preact/hooks";
 import type { Host } from "../host/host";
 import type { Dashboard } from "../store/dashboard";
+import type { Dialogs } from "../store/dialogs";
 import type { ChartView } from "../store/view";
 
 export interface App {
   dashboard: Dashboard;
   host: Host;
   charts: ChartView;
+  dialogs: Dialogs;
 }
 
 export const AppContext = createContext<App | null>(null);

@@ -1,61 +1,93 @@
-import { useRef } from "preact/hooks";
 import type { CommandKind } from "../store/commands";
-import { obstacle } from "../store/controls";
 import type { SessionModel } from "../store/session";
-import { useDashboard } from "./context";
-import { PauseIcon, ResumeIcon, StopIcon } from "./icons";
-import { StopDialog } from "./stop-dialog";
+import type { Command } from "../wire/types";
+import { useApp } from "./context";
+import { ChevronIcon, PauseIcon, ResumeIcon, RunForIcon, StopIcon } from "./icons";
+import { MenuItem } from "./menu-item";
+import { MoreMenu } from "./more-menu";
+import { Popover } from "./popover";
+import { SessionDialogs } from "./session-dialogs";
+import { useControls, type Controlling } from "./use-controls";
 
-const BUTTONS = [
-  { kind: "pause", label: "Pause", pendingLabel: "Pausing\u2026", Icon: PauseIcon },
-  { kind: "resume", label: "Resume", pendingLabel: "Resuming\u2026", Icon: ResumeIcon },
-  { kind: "stop", label: "Stop", pendingLabel: "Stopping\u2026", Icon: StopIcon },
-] as const;
+const BUTTONS = {
+  pause: { label: "Pause", pending: "Pausing\u2026", title: "Hold training before its next step", Icon: PauseIcon },
+  resume: { label: "Resume", pending: "Resuming\u2026", title: "Let training go on", Icon: ResumeIcon },
+  "run-for": { label: "Run for\u2026", pending: "Asking\u2026", title: "Train some steps or epochs, then pause", Icon: RunForIcon },
+  stop: { label: "Stop", pending: "Stopping\u2026", title: "End training before its next step", Icon: StopIcon },
+} as const;
 
-/** Pause, resume and stop; what cannot be asked for says why. */
+/** Everything that can be asked of the training process; what cannot says why. */
 export function Controls(props: { model: SessionModel }) {
-  const dashboard = useDashboard();
-  const dialog = useRef<HTMLDialogElement>(null);
   const { model } = props;
-  const pending = dashboard.commands.pending(model.id);
-  const input = {
-    state: model.state,
-    online: dashboard.connection.value.kind === "open",
-    connected: model.connected,
-    pending,
-  };
-  const ask = (kind: CommandKind): void => {
-    if (kind === "stop") dialog.current?.showModal();
-    else dashboard.submit(model.id, kind);
-  };
+  const { dialogs } = useApp();
+  const controls = useControls(model);
   return (
-    <div class="controls" role="group" aria-label="Run controls">
-      {BUTTONS.map(({ kind, label, pendingLabel, Icon }) => {
-        const why = obstacle(kind, input);
-        const isPending = pending.has(kind);
-        return (
-          <button
-            key={kind}
-            type="button"
-            class={`control control-${kind}`}
-            data-testid={kind}
-            data-pending={isPending}
-            disabled={why !== null}
-            title={why ?? TITLES[kind]}
-            onClick={() => ask(kind)}
-          >
-            <Icon />
-            {isPending ? pendingLabel : label}
-          </button>
-        );
-      })}
-      <StopDialog dialog={dialog} onConfirm={() => dashboard.submit(model.id, "stop")} />
+    <div class="controls" role="group" aria-label="Run controls" data-state={model.state}>
+      <span class="split">
+        <Control kind="pause" controls={controls} onClick={() => controls.ask({ kind: "pause" })} />
+        <PauseMenu model={model} controls={controls} />
+      </span>
+      <Control kind="resume" controls={controls} onClick={() => controls.ask({ kind: "resume" })} />
+      <Control kind="run-for" controls={controls} onClick={() => dialogs.show("run-for")} />
+      <Control kind="stop" controls={controls} onClick={() => dialogs.show("stop")} />
+      <MoreMenu controls={controls} />
+      <SessionDialogs model={model} />
     </div>
   );
 }
 
-const TITLES: Record<CommandKind, string> = {
-  pause: "Hold training before its next step",
-  resume: "Let training go on",
-  stop: "End training before its next step",
-};
+function Control(props: {
+  kind: keyof typeof BUTTONS;
+  controls: Controlling;
+  onClick: () => void;
+}) {
+  const { kind, controls } = props;
+  const { label, pending, title, Icon } = BUTTONS[kind];
+  const why = controls.why(kind);
+  const isPending = controls.pending.has(kind);
+  return (
+    <button
+      type="button"
+      class={`control control-${kind}`}
+      data-testid={kind}
+      data-pending={isPending}
+      disabled={why !== null}
+      title={why ?? title}
+      onClick={props.onClick}
+    >
+      <Icon />
+      {isPending ? pending : label}
+    </button>
+  );
+}
+
+function PauseMenu(props: { model: SessionModel; controls: Controlling }) {
+  const { controls } = props;
+  const isPaused = props.model.state === "paused";
+  const kind: CommandKind = "pause";
+  const release: Command = { kind, release: true };
+  // A run that is paused can still give its memory back.
+  const why = isPaused ? controls.blocked : controls.why(kind);
+  return (
+    <Popover
+      label="Ways to pause"
+      testid="pause-menu"
+      buttonClass="control control-menu"
+      title="Ways to pause"
+      button={<ChevronIcon />}
+    >
+      {(close) => (
+        <MenuItem
+          testid="pause-release"
+          label={isPaused ? "Release device memory" : "Pause and release device memory"}
+          hint="Model and optimizer move to host memory; resuming moves them back, bit for bit."
+          why={why}
+          onClick={() => {
+            close();
+            controls.ask(release);
+          }}
+        />
+      )}
+    </Popover>
+  );
+}

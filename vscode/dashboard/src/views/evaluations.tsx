@@ -1,4 +1,5 @@
 import { formatCount, formatValue } from "../format/number";
+import { wasRewound } from "../store/rewinds";
 import type { SessionModel } from "../store/session";
 import { useDashboard } from "./context";
 
@@ -9,12 +10,15 @@ export function Evaluations(props: { model: SessionModel }) {
   if (model.evaluations.size === 0) return null;
   return (
     <ul class="evaluations" aria-label="Evaluations">
-      {[...model.evaluations].map(([key, { run, split, step, samples, values }]) => (
+      {[...model.evaluations].map(([key, evaluation]) => {
+        const { run, split, step, samples, values } = evaluation;
+        return (
         <li key={key} class="evaluation" data-testid="evaluation" data-split={split}>
           <p class="evaluation-head">
             <strong>{split === "test" ? "Test result" : split}</strong>
             {model.runs.size > 1 && ` \u00b7 ${run}`} &middot; step {formatCount(step)} &middot;{" "}
             {formatCount(samples)} samples
+            {wasRewound(evaluation, model.rewinds) && " \u00b7 rewound since"}
           </p>
           <dl class="evaluation-values">
             {Object.entries(values).map(([name, value]) => (
@@ -25,7 +29,8 @@ export function Evaluations(props: { model: SessionModel }) {
             ))}
           </dl>
         </li>
-      ))}
+        );
+      })}
     </ul>
   );
 }

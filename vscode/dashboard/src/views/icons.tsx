@@ -111,3 +111,30 @@ export function SaveIcon() {
     </Icon>
   );
 }
+
+/** A stretch of training with an end to it. */
+export function RunForIcon() {
+  return (
+    <Icon>
+      <path d="M3.4 3.4v9.2L10.4 8z" fill="currentColor" />
+      <path d="M12.6 3.4v9.2" {...line} />
+    </Icon>
+  );
+}
+
+export function PinIcon() {
+  return (
+    <Icon>
+      <path d="M5.6 2.8h4.8l-.7 4 2 2.4H4.3l2-2.4zM8 9.4v4" {...line} />
+    </Icon>
+  );
+}
+
+export function MarkersIcon() {
+  return (
+    <Icon>
+      <path d="M8 1.6l2.6 2.6L8 6.8l-2.6-2.6z" fill="currentColor" />
+      <path d="M8 8.4v1M8 11v1M8 13.6v.6" {...line} />
+    </Icon>
+  );
+}

@@ -1,9 +1,13 @@
-import type { ComponentChildren } from "preact";
 import { formatCount } from "../format/number";
+import { isFinal } from "../store/run";
 import type { SessionModel } from "../store/session";
 import type { SessionState } from "../wire/types";
+import { CheckpointFailures } from "./checkpoint-failures";
+import { CommandNotices } from "./command-notices";
 import { useDashboard } from "./context";
-import { CrossIcon } from "./icons";
+import { GuardNotices } from "./guard-notices";
+import { Notice } from "./notice";
+import { StallBanner } from "./stall-banner";
 
 /** What needs attention in this session: refusals, failures, losses. */
 export function Notices(props: { model: SessionModel }) {
@@ -24,15 +28,10 @@ export function Notices(props: { model: SessionModel }) {
         </Notice>
       )}
       <StateNotice state={model.state} reason={model.currentRun?.reason ?? ""} />
-      {dashboard.commands.failures(model.id).map(({ id, kind, status, text }) => (
-        <Notice
-          key={id}
-          tone={status === "refused" ? "danger" : "warning"}
-          onDismiss={() => dashboard.dismiss(id)}
-        >
-          {status === "refused" ? `\u201c${kind}\u201d was refused: ${text}` : text}
-        </Notice>
-      ))}
+      {model.stall && !isFinal(model.state) && <StallBanner stall={model.stall} />}
+      <CommandNotices model={model} />
+      <GuardNotices model={model} />
+      <CheckpointFailures model={model} />
       {model.dropped > 0 && (
         <Notice tone="warning">
           {formatCount(model.dropped)} records could not be stored and were given up. See the log.
@@ -54,21 +53,4 @@ function StateNotice(props: { state: SessionState; reason: string }) {
   if (props.reason === "") return null;
   if (props.state === "failed") return <Notice tone="danger">Failed: {props.reason}</Notice>;
   return <Notice>{props.reason}</Notice>;
-}
-
-function Notice(props: {
-  tone?: "danger" | "warning";
-  onDismiss?: () => void;
-  children: ComponentChildren;
-}) {
-  return (
-    <div class="notice" data-tone={props.tone}>
-      <p>{props.children}</p>
-      {props.onDismiss && (
-        <button type="button" class="icon-button" aria-label="Dismiss" onClick={props.onDismiss}>
-          <CrossIcon />
-        </button>
-      )}
-    </div>
-  );
 }

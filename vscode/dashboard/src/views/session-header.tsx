@@ -1,9 +1,13 @@
 import { formatCount, formatValue } from "../format/number";
 import { formatDate, formatSpan } from "../format/time";
+import { progressOf } from "../store/progress";
 import type { Run } from "../store/run";
 import type { SessionModel } from "../store/session";
+import { CommandStatus } from "./command-status";
 import { useDashboard } from "./context";
 import { Controls } from "./controls";
+import { DeterminismBadge } from "./determinism-badge";
+import { ProgressBar } from "./progress-bar";
 import { StatePill } from "./state-pill";
 
 /** What the session is, what it is doing, and the buttons that change that. */
@@ -18,6 +22,7 @@ export function SessionHeader(props: { model: SessionModel }) {
           {model.id}
         </code>
         <StatePill state={model.state} connected={model.connected} />
+        <DeterminismBadge model={model} />
         {!model.connected && (model.state === "running" || model.state === "paused") && (
           <span class="unlinked" title="The training process runs, but does not reach this server.">
             not connected
@@ -25,7 +30,11 @@ export function SessionHeader(props: { model: SessionModel }) {
         )}
       </div>
       <Controls model={model} />
-      <Facts model={model} />
+      <div class="facts-row">
+        <Facts model={model} />
+        <CommandStatus model={model} />
+      </div>
+      <ProgressBar model={model} />
     </header>
   );
 }
@@ -34,7 +43,9 @@ function Facts(props: { model: SessionModel }) {
   useDashboard();
   const { model } = props;
   const run = model.currentRun;
-  if (!run) return null;
+  const progress = progressOf(model);
+  if (!run || !progress) return null;
+  const { lastStep, isEstimate, lastEpoch, pausesAt } = progress;
   const speed = speedOf(run);
   return (
     <dl class="facts">
@@ -44,8 +55,30 @@ function Facts(props: { model: SessionModel }) {
         <dd data-testid="step" data-step={run.step}>
           {formatCount(run.step)}
         </dd>
+        {lastStep !== null && (
+          <dd
+            class="fact-of"
+            data-testid="last-step"
+            data-step={lastStep}
+            title={isEstimate ? "Estimated from the length of an epoch" : undefined}
+          >
+            of {formatCount(lastStep)}
+          </dd>
+        )}
       </div>
-      {run.epoch > 0 && <Fact name="Epoch">{formatCount(run.epoch)}</Fact>}
+      {run.epoch > 0 && (
+        <div class="fact">
+          <dt>Epoch</dt>
+          <dd data-testid="epoch">{formatCount(run.epoch)}</dd>
+          {lastEpoch !== null && <dd class="fact-of">of {formatCount(lastEpoch)}</dd>}
+        </div>
+      )}
+      {pausesAt !== null && (
+        <div class="fact fact-pause" data-testid="pauses-at">
+          <dt>Pauses at</dt>
+          <dd>{pausesAt}</dd>
+        </div>
+      )}
       <Fact name="Elapsed">{formatSpan(run.updated - model.created)}</Fact>
       {speed && <Fact name={speed.name}>{speed.text}</Fact>}
     </dl>

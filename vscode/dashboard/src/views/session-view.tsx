@@ -1,32 +1,39 @@
 import { useSignal } from "@preact/signals";
 import type { SessionModel } from "../store/session";
+import { BottomPanel, type Part } from "./bottom-panel";
 import { ChartGrid } from "./chart-grid";
-import { LogPanel } from "./log-panel";
 import { Notices } from "./notices";
 import { SessionHeader } from "./session-header";
 
-type Tab = "charts" | "log";
-
-/** One session: what it is doing, its charts and its log. */
+/** One session: what it is doing, its charts, its log and its record. */
 export function SessionView(props: { model: SessionModel }) {
   const { model } = props;
-  const tab = useSignal<Tab>("charts");
+  const part = useSignal<Part>("log");
+  const isChartsTab = useSignal(true);
+  const show = (tab: Tab): void => {
+    isChartsTab.value = tab === "charts";
+    if (tab !== "charts") part.value = tab;
+  };
   return (
-    <div class="session" data-tab={tab.value}>
+    <div class="session" data-tab={isChartsTab.value ? "charts" : "panel"}>
       <SessionHeader model={model} />
       <Notices model={model} />
-      <Tabs tab={tab.value} onChange={(next) => (tab.value = next)} />
+      <Tabs tab={isChartsTab.value ? "charts" : part.value} onChange={show} />
       <ChartGrid model={model} />
-      <LogPanel model={model} />
+      <BottomPanel model={model} part={part.value} onPart={(next) => (part.value = next)} />
     </div>
   );
 }
 
-/** On narrow pages charts and log take turns; elsewhere the stylesheet hides these. */
+type Tab = "charts" | Part;
+
+const TABS: Record<Tab, string> = { charts: "Charts", log: "Log", record: "Record" };
+
+/** On narrow pages charts, log and record take turns; elsewhere the stylesheet hides these. */
 function Tabs(props: { tab: Tab; onChange: (tab: Tab) => void }) {
   return (
     <div class="tabs" role="group" aria-label="Shown part">
-      {(["charts", "log"] as const).map((tab) => (
+      {(["charts", "log", "record"] as const).map((tab) => (
         <button
           key={tab}
           type="button"
@@ -34,7 +41,7 @@ function Tabs(props: { tab: Tab; onChange: (tab: Tab) => void }) {
           aria-pressed={props.tab === tab}
           onClick={() => props.onChange(tab)}
         >
-          {tab === "charts" ? "Charts" : "Log"}
+          {TABS[tab]}
         </button>
       ))}
     </div>

@@ -1,34 +1,29 @@
-import type { RefObject } from "preact";
+import type { SessionModel } from "../store/session";
+import { Dialog, DialogForm } from "./dialog";
+import { useControls } from "./use-controls";
 
 /** Asks before a run is ended, which cannot be taken back. */
-export function StopDialog(props: {
-  dialog: RefObject<HTMLDialogElement | null>;
-  onConfirm: () => void;
-}) {
-  const close = (): void => props.dialog.current?.close();
+export function StopDialog(props: { model: SessionModel; onClose: () => void }) {
+  const controls = useControls(props.model);
   return (
-    <dialog ref={props.dialog} class="dialog" aria-labelledby="stop-title">
-      <h2 id="stop-title">Stop this run?</h2>
+    <Dialog title="Stop this run?" testid="stop-dialog" onClose={props.onClose}>
       <p>
         Training ends before its next step. A checkpoint is saved first, and your script goes on
         after the training loop.
       </p>
-      <div class="dialog-buttons">
-        <button type="button" class="button" onClick={close}>
-          Keep training
-        </button>
-        <button
-          type="button"
-          class="button button-danger"
-          data-testid="stop-confirm"
-          onClick={() => {
-            close();
-            props.onConfirm();
-          }}
-        >
-          Stop the run
-        </button>
-      </div>
-    </dialog>
+      <DialogForm
+        submit="Stop the run"
+        testid="stop"
+        isDangerous
+        dismiss="Keep training"
+        why={controls.why("stop")}
+        onCancel={props.onClose}
+        onSubmit={() => {
+          controls.ask({ kind: "stop" });
+          props.onClose();
+          return null;
+        }}
+      />
+    </Dialog>
   );
 }

@@ -1,4 +1,4 @@
-import { useSignal, useSignalEffect, type Signal } from "@preact/signals";
+import { useComputed, useSignal, useSignalEffect, type Signal } from "@preact/signals";
 import type { RefObject } from "preact";
 import { shownRuns, type Detail } from "../charts/line";
 import { RequestError } from "../transport/transport";
@@ -13,8 +13,13 @@ export function useDetail(
 ): Signal<Detail | null> {
   const { dashboard, charts } = useApp();
   const detail = useSignal<Detail | null>(null);
+  const rewinds = useComputed(() => {
+    dashboard.track();
+    return model.rewinds.length;
+  });
   useSignalEffect(() => {
     const range = charts.zoom.value;
+    const after = rewinds.value;
     detail.value = null;
     if (!range) return undefined;
     const thinned = shownRuns(model, name, new Set()).filter(({ series }) => series.isThinned);
@@ -30,7 +35,8 @@ export function useDetail(
       })
       .then((series) => {
         if (!isWanted) return;
-        detail.value = { range, runs: new Map(series.map((one) => [one.run, one])) };
+        const runs = new Map(series.map((one) => [one.run, one]));
+        detail.value = { range, runs, rewinds: after };
       })
       .catch((error: unknown) => {
         if (!(error instanceof RequestError)) throw error;

@@ -9,6 +9,8 @@ const FRAMES: Record<ToDashboard["frame"], true> = {
   batch: true,
   "session-changed": true,
   "session-gone": true,
+  "command-queued": true,
+  "command-progress": true,
   "command-reply": true,
   behind: true,
 };
@@ -16,13 +18,23 @@ const FRAMES: Record<ToDashboard["frame"], true> = {
 const EVENTS: Record<AnyEvent["kind"], true> = {
   "process-started": true,
   "run-started": true,
+  rewound: true,
   "state-changed": true,
   "epoch-started": true,
   metrics: true,
   log: true,
   "checkpoint-saved": true,
+  "checkpoint-removed": true,
+  "checkpoint-failed": true,
   "evaluation-finished": true,
   "command-changed": true,
+  "hyperparameters-declared": true,
+  "limits-changed": true,
+  "note-added": true,
+  "determinism-assessed": true,
+  "guard-tripped": true,
+  "stall-noticed": true,
+  "stall-ended": true,
   "records-dropped": true,
 };
 

@@ -6,20 +6,46 @@ export const PROTOCOL = 1;
 export type AnyEvent =
   | ProcessStarted
   | RunStarted
+  | Rewound
   | StateChanged
   | EpochStarted
   | Metrics
   | LogLine
   | CheckpointSaved
+  | CheckpointRemoved
+  | CheckpointFailed
   | EvaluationFinished
   | CommandChanged
+  | HyperparametersDeclared
+  | LimitsChanged
+  | NoteAdded
+  | DeterminismAssessed
+  | GuardTripped
+  | StallNoticed
+  | StallEnded
   | RecordsDropped;
 /**
  * What a run is doing, as its trainer says it.
  */
 export type RunState = "failed" | "finished" | "paused" | "running" | "starting" | "stopped";
-export type Command = Pause | Resume | Stop;
+export type Command =
+  | Pause
+  | Resume
+  | RunFor
+  | Stop
+  | Cancel
+  | SaveCheckpoint
+  | LoadCheckpoint
+  | Reset
+  | Test
+  | Validate
+  | SetHyperparameters
+  | Extend
+  | Note
+  | Prove;
 export type Outcome = Applied | Refused;
+export type Result =
+  CheckpointWritten | Rewinding | Evaluation | HyperparametersSet | LimitsSet | Released | Proof;
 /**
  * How far a command has come.
  */
@@ -33,9 +59,17 @@ export type CommandStatus = "applied" | "received" | "refused";
 export type SessionState =
   "failed" | "finished" | "lost" | "paused" | "running" | "starting" | "stopped";
 export type FromDashboard = Subscribe | Unsubscribe | CommandSubmission;
-export type FromTrainer = TrainerHello | Batch | CommandReply;
+export type FromTrainer = TrainerHello | Batch | CommandReply | CommandProgress;
 export type ToDashboard =
-  DashboardWelcome | Refusal | Batch | SessionChanged | SessionGone | CommandReply | Behind;
+  | DashboardWelcome
+  | Refusal
+  | Batch
+  | SessionChanged
+  | SessionGone
+  | CommandQueued
+  | CommandProgress
+  | CommandReply
+  | Behind;
 export type ToTrainer = TrainerWelcome | Refusal | Viewers | CommandDelivery;
 
 /**
@@ -56,11 +90,33 @@ export interface ProcessStarted {
 }
 /**
  * A run came into being. `parents` names the runs it grew from; a baseline has none.
+ *
+ * One that began from a checkpoint names it, and the step it holds.
  */
 export interface RunStarted {
+  checkpoint?: string;
   kind: "run-started";
   parents?: string[];
   run: string;
+  step?: number;
+  time: number;
+}
+/**
+ * A run went back to `step`, from `left_step`, as `checkpoint` holds it.
+ *
+ * What it recorded after `step` until now is no longer part of its curves. `exact` is false where
+ * a part of the state could not be restored; `findings` says which.
+ */
+export interface Rewound {
+  checkpoint: string;
+  epoch: number;
+  exact?: boolean;
+  findings?: string[];
+  kind: "rewound";
+  left_step: number;
+  reason?: string;
+  run: string;
+  step: number;
   time: number;
 }
 /**
@@ -114,14 +170,42 @@ export interface LogLine {
 }
 /**
  * A checkpoint was written. `size` is in bytes; a relative `path` is relative to the session.
+ *
+ * `label` says what it was written for: `initial` (before step 1), `best` (validation), `final`,
+ * `periodic`, `interrupted`, or the name a person gave it. A pinned one stays until it is deleted;
+ * of the others a run keeps the newest few.
  */
 export interface CheckpointSaved {
+  epoch?: number;
+  id?: string;
   kind: "checkpoint-saved";
   label: string;
   path: string;
+  pinned?: boolean;
   run: string;
   sha256: string;
   size: number;
+  step: number;
+  time: number;
+}
+/**
+ * A checkpoint's file was deleted, or is no longer kept, because of `reason`.
+ */
+export interface CheckpointRemoved {
+  id: string;
+  kind: "checkpoint-removed";
+  reason: string;
+  run: string;
+  time: number;
+}
+/**
+ * A checkpoint could not be written; training went on without it.
+ */
+export interface CheckpointFailed {
+  kind: "checkpoint-failed";
+  label: string;
+  reason: string;
+  run: string;
   step: number;
   time: number;
 }
@@ -143,6 +227,8 @@ export interface EvaluationFinished {
 }
 /**
  * A command was received by the training process, or was applied or refused at `step`.
+ *
+ * `phase` says where training was: `train`, `validate`, `test` or `end`. A replay needs it.
  */
 export interface CommandChanged {
   author: string;
@@ -150,6 +236,7 @@ export interface CommandChanged {
   id: string;
   kind: "command-changed";
   outcome?: Outcome | null;
+  phase?: string;
   run: string;
   status: CommandStatus;
   step: number;
@@ -157,9 +244,13 @@ export interface CommandChanged {
 }
 /**
  * Hold training at the next safe point; the step count stays until `Resume`.
+ *
+ * With `release`, what the model and the optimizer hold on the device moves to host memory, and
+ * the device's caches are emptied; `Resume` moves it back bit for bit.
  */
 export interface Pause {
   kind: "pause";
+  release?: boolean;
 }
 /**
  * Let a paused run go on.
@@ -168,18 +259,204 @@ export interface Resume {
   kind: "resume";
 }
 /**
+ * Go on for so many steps, or to the end of so many epochs, and pause there: one of the two.
+ */
+export interface RunFor {
+  epochs?: number | null;
+  kind: "run-for";
+  steps?: number | null;
+}
+/**
  * End training at the next safe point. A checkpoint is saved, and the script goes on.
  */
 export interface Stop {
   kind: "stop";
 }
 /**
+ * Break off the long command (test, validate, prove) with the id `command`, or any ('').
+ */
+export interface Cancel {
+  command?: string;
+  kind: "cancel";
+}
+/**
+ * Write the whole state down. A named or pinned checkpoint is kept until it is deleted.
+ */
+export interface SaveCheckpoint {
+  kind: "save-checkpoint";
+  name?: string;
+  pin?: boolean;
+}
+/**
+ * Go back to a checkpoint of any run of the session: to training exactly as it was then.
+ *
+ * In place, the checkpoint's own run goes on from there, and what it recorded after that step
+ * counts as rewound. With `as_new_run`, a new run begins there, called `run` or numbered.
+ * `checkpoint` is an id, or `RUN@STEP`, `RUN@NAME`, or `initial`, `best`, `latest` of this run.
+ */
+export interface LoadCheckpoint {
+  as_new_run?: boolean;
+  checkpoint: string;
+  kind: "load-checkpoint";
+  run?: string;
+}
+/**
+ * Begin again from the state before step 1, as a new run, called `run` or numbered.
+ */
+export interface Reset {
+  kind: "reset";
+  run?: string;
+}
+/**
+ * Evaluate the live weights on the test data; training is not disturbed.
+ */
+export interface Test {
+  kind: "test";
+}
+/**
+ * Evaluate the live weights on the validation data; training is not disturbed.
+ */
+export interface Validate {
+  kind: "validate";
+}
+/**
+ * Change hyperparameters: all of `values`, or none where one of them is refused.
+ *
+ * A name is a numeric entry of the optimizer's parameter groups (`lr`, `weight_decay`,
+ * `betas.0`), of one `group` or of all; `grad_clip_norm` (0: off); or what the script registered
+ * as tunable. A learning rate that a scheduler governs is scaled: the scheduler goes on, times
+ * the new value over its own. With `hold` it stays at the new value until it is released by
+ * `hold` false.
+ */
+export interface SetHyperparameters {
+  group?: number | null;
+  hold?: boolean | null;
+  kind: "set-hyperparameters";
+  values?: {
+    [k: string]: boolean | number | string;
+  };
+}
+/**
+ * Train longer than planned, by so many epochs or steps; also while lingering at the end.
+ */
+export interface Extend {
+  epochs?: number;
+  kind: "extend";
+  steps?: number;
+}
+/**
+ * A person's remark, pinned to `step`, by default to the step where the run is.
+ */
+export interface Note {
+  kind: "note";
+  step?: number | null;
+  text: string;
+}
+/**
+ * Train `steps` steps, go back, train them again, and compare bit for bit.
+ *
+ * Afterwards the run is as it was. The first difference is named.
+ */
+export interface Prove {
+  kind: "prove";
+  steps?: number;
+}
+/**
  * The command took effect at `step`. `message` says what is the case now.
+ *
+ * `result` is what a command that has one brought about, such as the values that were applied.
  */
 export interface Applied {
   kind: "applied";
   message?: string;
+  result?: Result | null;
   step: number;
+}
+/**
+ * The checkpoint `id` is on disk; `size` is in bytes.
+ */
+export interface CheckpointWritten {
+  id: string;
+  kind: "checkpoint-written";
+  path: string;
+  sha256: string;
+  size: number;
+}
+/**
+ * Training is at `step` of `run`, as the checkpoint `checkpoint` holds it.
+ *
+ * `exact` is false where a part of the state could not be restored; `findings` says which.
+ */
+export interface Rewinding {
+  checkpoint: string;
+  exact?: boolean;
+  findings?: string[];
+  kind: "rewinding";
+  run: string;
+  step: number;
+}
+/**
+ * Means over `samples` samples of a split; `null` is a mean that is not finite.
+ */
+export interface Evaluation {
+  kind: "evaluation";
+  samples: number;
+  split: string;
+  values: {
+    [k: string]: number | null;
+  };
+}
+/**
+ * What was changed, and who owns the learning rate from now on, as a sentence.
+ */
+export interface HyperparametersSet {
+  changes: HyperparameterChange[];
+  kind: "hyperparameters-set";
+  lr_rule?: string;
+}
+/**
+ * One hyperparameter before, as it was asked for, and as it is now.
+ *
+ * `group` is the parameter group; none for what has no groups.
+ */
+export interface HyperparameterChange {
+  applied?: boolean | number | string | null;
+  before?: boolean | number | string | null;
+  group?: number | null;
+  name: string;
+  requested?: boolean | number | string | null;
+}
+/**
+ * Where training ends now (`null`: no such limit), and where it pauses, if anywhere.
+ */
+export interface LimitsSet {
+  kind: "limits-set";
+  max_epochs?: number | null;
+  max_steps?: number | null;
+  pause_after_epoch?: number | null;
+  pause_at_step?: number | null;
+}
+/**
+ * `moved` bytes went to host memory; the device has `freed` bytes more than before.
+ */
+export interface Released {
+  device: string;
+  freed: number;
+  kind: "released";
+  moved: number;
+}
+/**
+ * `steps` steps were trained twice; `exact` says whether every bit was the same.
+ *
+ * Otherwise `difference` names what differed first, `step` where, and `hint` what to do.
+ */
+export interface Proof {
+  difference?: string;
+  exact: boolean;
+  hint?: string;
+  kind: "proof";
+  step?: number | null;
+  steps: number;
 }
 /**
  * The command changed nothing. `reason` says why, and what would work instead.
@@ -187,6 +464,113 @@ export interface Applied {
 export interface Refused {
   kind: "refused";
   reason: string;
+}
+/**
+ * All hyperparameters as they are from here on: at a run's start and after each change.
+ *
+ * `lr_owner` is `constant`, `scheduler`, `scaled` (the scheduler's value times `lr_factors`, one
+ * per group) or `held` (by hand); `lr_rule` says it as a sentence.
+ */
+export interface HyperparametersDeclared {
+  kind: "hyperparameters-declared";
+  lr_factors?: number[];
+  lr_owner: string;
+  lr_rule: string;
+  run: string;
+  step: number;
+  time: number;
+  values: Hyperparameter[];
+}
+/**
+ * One value that can be changed while training runs, with its bounds (`null`: none).
+ *
+ * `group` is the optimizer's parameter group, `null` for what has no groups.
+ */
+export interface Hyperparameter {
+  group?: number | null;
+  high?: number | null;
+  low?: number | null;
+  name: string;
+  value: boolean | number | string;
+}
+/**
+ * Where the run ends from here on (`null`: no such limit), and where it pauses, if anywhere.
+ */
+export interface LimitsChanged {
+  kind: "limits-changed";
+  max_epochs?: number | null;
+  max_steps?: number | null;
+  pause_after_epoch?: number | null;
+  pause_at_step?: number | null;
+  run: string;
+  step: number;
+  steps_per_epoch?: number | null;
+  time: number;
+}
+/**
+ * A person's remark, pinned to `step`.
+ */
+export interface NoteAdded {
+  author: string;
+  kind: "note-added";
+  run: string;
+  step: number;
+  text: string;
+  time: number;
+}
+/**
+ * What is known beforehand: whether going back and resuming will be exact, or why not.
+ */
+export interface DeterminismAssessed {
+  exact: boolean;
+  findings?: string[];
+  kind: "determinism-assessed";
+  run: string;
+  time: number;
+}
+/**
+ * A guard found at `step` what it looks for, and did what its user set: warn, pause or stop.
+ *
+ * `indices` are the dataset indices of that step's batch (positions in an iterable dataset),
+ * where they are known; `checkpoint` is the last one before the step.
+ */
+export interface GuardTripped {
+  action: string;
+  checkpoint?: string;
+  guard: string;
+  indices?: number[];
+  kind: "guard-tripped";
+  message: string;
+  run: string;
+  step: number;
+  time: number;
+  value?: number | null;
+}
+/**
+ * Nothing has moved for `seconds` in `phase`; `stack` is where the training thread is.
+ *
+ * `phase` is `first batch`, `compile`, `train`, `data`, `validate`, `test` or `save`. The watchdog
+ * only tells.
+ */
+export interface StallNoticed {
+  kind: "stall-noticed";
+  phase: string;
+  run: string;
+  seconds: number;
+  stack: string;
+  step: number;
+  time: number;
+}
+/**
+ * Training moves again, after `seconds` in which it had not.
+ */
+export interface StallEnded {
+  kind: "stall-ended";
+  phase: string;
+  run: string;
+  seconds: number;
+  step: number;
+  time: number;
 }
 /**
  * The store could not be written for so long that `count` records had to be given up.
@@ -228,6 +612,25 @@ export interface CommandRequest {
   author: string;
   command: Command;
   id: string;
+}
+/**
+ * How far a long command is: `done` of `total` (0: unknown) `unit`s.
+ */
+export interface CommandProgress {
+  done: number;
+  frame: "command-progress";
+  id: string;
+  session: string;
+  total: number;
+  unit: string;
+}
+/**
+ * The server has passed a command on to its trainer, which has not yet said it received it.
+ */
+export interface CommandQueued {
+  frame: "command-queued";
+  request: CommandRequest;
+  session: string;
 }
 /**
  * The one answer to the command `id`.
@@ -363,17 +766,28 @@ export interface SessionGone {
 }
 /**
  * A session as it was when its newest event was `seq`. Everything later comes as batches.
+ *
+ * `checkpoints` are those that are kept. Of `hyperparameters`, `limits` and `determinism` the
+ * newest of each run is here; of `stalls` those of the last hundred.
  */
 export interface Snapshot {
+  checkpoint_failures?: CheckpointFailed[];
   checkpoints?: CheckpointSaved[];
   commands: CommandChanged[];
+  determinism?: DeterminismAssessed[];
   dropped?: RecordsDropped[];
   epochs: EpochStarted[];
   evaluations: EvaluationFinished[];
+  guards?: GuardTripped[];
+  hyperparameters?: HyperparametersDeclared[];
+  limits?: LimitsChanged[];
   log: LogPage;
+  notes?: NoteAdded[];
+  rewinds?: Rewound[];
   seq: number;
   series: Series[];
   session: SessionSummary;
+  stalls?: (StallNoticed | StallEnded)[];
 }
 /**
  * The server takes the trainer in; `viewers` dashboards are open.

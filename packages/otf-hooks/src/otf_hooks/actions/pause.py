@@ -1,10 +1,11 @@
-"""Pause: hold training between two steps."""
+"""Pause: hold training between two steps, also in the midst of an evaluation."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Optional
 
 from otf_session.commands import Applied, Outcome, Pause, Refused
+from otf_session.results import Released
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -12,9 +13,36 @@ if TYPE_CHECKING:
 
 def pause(engine: Engine, command: Pause) -> Outcome:
     """Hold the run; once this is answered the step count does not move."""
-    if engine.gate.is_paused:
-        return Refused(reason=f"The run is already paused, at step {engine.step}.")
     if engine.gate.is_stopping:
         return Refused(reason="The run is stopping.")
-    engine.pause("paused by a person")
-    return Applied(step=engine.step, message=f"Paused at step {engine.step}.")
+    if engine.desk.hold_long(True):
+        return _hold_long(engine)
+    if engine.gate.is_paused and not (command.release and engine.parking.is_empty):
+        return Refused(reason=f"The run is already paused, at step {engine.step}.")
+    if not engine.gate.is_paused:
+        engine.pause("paused by a person")
+    released = _release(engine) if command.release else None
+    message = f"Paused at step {engine.step}."
+    if released is not None:
+        message += f" {_told(released)}"
+    return Applied(step=engine.step, message=message, result=released)
+
+
+def _hold_long(engine: Engine) -> Outcome:
+    if not engine.gate.is_paused:
+        engine.pause("paused by a person")
+    return Applied(step=engine.step, message=f"Held at step {engine.step}, in the midst of a scan.")
+
+
+def _release(engine: Engine) -> Optional[Released]:
+    tensors = engine.front.tensors()
+    devices = sorted({str(tensor.device) for tensor in tensors if not tensor.is_cpu})
+    parked = engine.parking.park(tensors)
+    return Released(device=", ".join(devices), moved=parked.moved, freed=parked.freed)
+
+
+def _told(released: Released) -> str:
+    if not released.device:
+        return "Everything is in host memory already: there is nothing to give back."
+    mebibytes = released.moved / 2**20
+    return f"{mebibytes:.0f} MiB moved from {released.device} to host memory."

@@ -14,7 +14,9 @@ def resume(engine: Engine, command: Resume) -> Outcome:
     """Let the run go on from the step where it is held."""
     if engine.gate.is_stopping:
         return Refused(reason="The run is stopping.")
-    if not engine.gate.is_paused:
+    was_held = engine.desk.hold_long(False)
+    if not engine.gate.is_paused and not was_held:
         return Refused(reason=f"The run is not paused: it is at step {engine.step} and training.")
-    engine.resume()
+    if engine.gate.is_paused:
+        engine.resume()
     return Applied(step=engine.step, message=f"Training goes on from step {engine.step}.")

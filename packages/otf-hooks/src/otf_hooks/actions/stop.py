@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Union
 
-from otf_session.commands import Applied, Outcome, Refused, Stop
+from otf_session.commands import Outcome, Refused, Stop
+
+from .outcomes import Pending
 
 if TYPE_CHECKING:
     from ..engine import Engine
 
 
-def stop(engine: Engine, command: Stop) -> Outcome:
-    """End training at this safe point; the front saves a checkpoint before it returns."""
+def stop(engine: Engine, command: Stop) -> Union[Outcome, Pending]:
+    """End training at this safe point; answered when the final state is on disk."""
     if engine.gate.is_stopping:
         return Refused(reason="The run is stopping already.")
     engine.stop()
-    return Applied(step=engine.step, message=f"Training ends at step {engine.step}.")
+    return Pending(engine.answer_at_end)

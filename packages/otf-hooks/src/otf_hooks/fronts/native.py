@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-import itertools
+import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional, Tuple, TypeVar, Union
+from typing import Any, Dict, Optional, Sequence, Tuple, TypeVar, Union
 
 from otf_session.address import DEFAULT_HOST
 from otf_session.address import dashboard_port as find_port
+from otf_session.commands import Value
 from otf_session.events import RunState
 from otf_session.home import Home
 from otf_session.queries import run_summaries
+from otf_session.resume import ResumeOrder, take_order
 from otf_session.store import SessionReader
 
 from .. import console, randomness
-from ..engine import Engine, open_engine
+from ..assembly import Address, open_engine
+from ..engine import Engine
 from ..errors import ArgumentError
+from ..front import Verdict
+from ..guards import Guard, check_guards, needs_gradients
+from ..hyperparameters import Hyperparameters, Tunables
+from ..limits import Limits
+from ..loaders import Loader
+from ..naming import free_name
+from ..position import steps_per_epoch
+from ..resuming import compare, resume
 from . import steps
-from .setup import AmpOption, Loader, Setup, check
+from .setup import AmpOption, Setup, check
 from .training import TrainingLoop
 
 _S = TypeVar("_S", bound=steps.Step)
@@ -58,6 +69,14 @@ class Trainer:
         auto_connect: Link to that server whenever it runs. Without it the run is only recorded.
         linger: Stay, paused, after training where a dashboard is open; by default with
             `do_test_after` only.
+        ckpt_keep: The checkpoints that are kept of each run, beside those that are pinned: the
+            state before step 1, the best on validation, the final one, and those with a name.
+        ckpt_every_steps: Save the whole state every so many steps.
+        ckpt_every_minutes: Save the whole state every so many minutes; None saves none by time.
+        guards: What watches the numbers, such as `[NonFinite("pause"), LossSpike("warn")]`; by
+            default a warning where the loss is not finite. An empty list watches nothing.
+        stall_after: Seconds without any movement that count as a stall, which is reported with
+            the stack of the training thread; by default it depends on the phase.
     """
 
     def __init__(
@@ -73,12 +92,21 @@ class Trainer:
         dashboard_port: Optional[int] = None,
         auto_connect: bool = True,
         linger: Optional[bool] = None,
+        ckpt_keep: int = 10,
+        ckpt_every_steps: Optional[int] = None,
+        ckpt_every_minutes: Optional[float] = 10.0,
+        guards: Optional[Sequence[Guard]] = None,
+        stall_after: Optional[float] = None,
     ) -> None:
         if not isinstance(project, str) or not project.strip():
             raise ArgumentError("project must be a name, such as project='mnist'.")
         _check_count("max_epochs", max_epochs)
         _check_count("max_steps", max_steps)
         _check_count("val_every_n_epochs", val_every_n_epochs)
+        _check_count("ckpt_keep", ckpt_keep)
+        _check_count("ckpt_every_steps", ckpt_every_steps)
+        _check_positive("ckpt_every_minutes", ckpt_every_minutes)
+        _check_positive("stall_after", stall_after)
         self._project = project
         self._run_name = run_name
         self._max_epochs = max_epochs
@@ -90,6 +118,12 @@ class Trainer:
         self._port = find_port(dashboard_port)
         self._connect = auto_connect
         self._linger = do_test_after if linger is None else linger
+        self._keep = ckpt_keep
+        self._every_steps = ckpt_every_steps
+        self._every_minutes = ckpt_every_minutes
+        self._guards = check_guards(guards)
+        self._stall_after = stall_after
+        self._tunables = Tunables()
         self._training_step: Optional[steps.Step] = None
         self._validation_step: Optional[steps.Step] = None
         self._folder: Optional[Path] = None
@@ -113,6 +147,20 @@ class Trainer:
         """
         self._validation_step = step
         return step
+
+    def tunable(
+        self,
+        name: str,
+        default: Value,
+        low: Optional[float] = None,
+        high: Optional[float] = None,
+    ) -> Value:
+        """The value that `name` has now: `default`, until a person changes it while it runs.
+
+        Read it at each step. It keeps the type of `default` and stays within `low` and `high`;
+        checkpoints hold it, and a resumed run goes on with it.
+        """
+        return self._tunables.get(name, default, low, high)
 
     def print(self, *values: Any, sep: str = " ") -> None:
         """Print on the terminal, and add the line to the run's log."""
@@ -188,53 +236,103 @@ class Trainer:
         return self._fit(setup, name)
 
     def _fit(self, setup: Setup, name: str) -> FitResult:
+        order = take_order()
         engine = open_engine(
             project=self._project,
             home=Home.find(),
-            folder=self._folder,
-            host=self._host,
-            port=self._port,
-            connect=self._connect,
+            folder=self._folder if order is None else Path(order.folder),
+            address=Address(self._host, self._port, self._connect),
+            checkpoints=self._save_dir,
+            keep=self._keep,
+            guards=self._guards,
+            stall_after=self._stall_after,
         )
         self._folder = engine.store.folder
         self._engine = engine
         try:
-            loop = TrainingLoop(
-                engine=engine,
-                setup=setup,
-                training_step=self._training_step,
-                validation_step=self._validation_step or steps.validation_step,
-                val_every=self._val_every,
-                checkpoints=self._checkpoint_folder(engine),
-            )
-            engine.start_run(_free_name(engine.store.folder, name))
-            console.say(
-                f"recording run '{engine.run}' in session {engine.store.id}; "
-                "`otf serve --open` shows it."
-            )
+            loop = self._make_loop(engine, setup)
+        except BaseException:
+            engine.abandon()
+            self._engine = None
+            raise
+        try:
+            self._begin(engine, loop, name, order)
             state, reason = self._train(engine, loop)
+            if order is not None and order.replay:
+                compare(engine, order)
             engine.close(state, reason)
         except BaseException as error:
             # The script's boundary: whatever ends it is recorded and goes on unchanged.
-            engine.fail(error)
+            ended_by = _cause(engine, error)
+            engine.fail(ended_by, is_whole=loop.is_whole_after(error))
+            if ended_by is not error:
+                raise ended_by from error
             raise
         finally:
             self._engine = None
-        return _result(engine, state, loop.checkpoint)
+            self._tunables.on_registered = _nothing
+        return _result(engine, state)
+
+    def _make_loop(self, engine: Engine, setup: Setup) -> TrainingLoop:
+        limits = Limits(
+            script_epochs=self._max_epochs,
+            script_steps=self._max_steps,
+            steps_per_epoch=steps_per_epoch(setup.train_loader),
+        )
+        hyperparameters = Hyperparameters(
+            optimizer=setup.optimizer,
+            scheduler=setup.scheduler,
+            grad_clip_norm=setup.grad_clip_norm,
+            tunables=self._tunables,
+        )
+        return TrainingLoop(
+            engine=engine,
+            setup=setup,
+            training_step=self._training_step,
+            validation_step=self._validation_step or steps.validation_step,
+            val_every=self._val_every,
+            test_after=self._test_after,
+            limits=limits,
+            hyperparameters=hyperparameters,
+            watch_gradients=needs_gradients(self._guards),
+        )
+
+    def _begin(
+        self, engine: Engine, loop: TrainingLoop, name: str, order: Optional[ResumeOrder]
+    ) -> None:
+        """Start a run: a new one, or where the order says."""
+        engine.start(loop)
+        if order is None:
+            engine.start_run(_free_name(engine.store.folder, name))
+            engine.save("initial")
+        else:
+            resume(engine, order)
+        engine.declare_hyperparameters()
+        engine.limits_changed()
+        engine.assessed(loop.position.findings())
+        engine.save_every(self._every_steps, self._every_minutes)
+        self._tunables.on_registered = engine.declare_hyperparameters
+        console.say(
+            f"recording run '{engine.run}' in session {engine.store.id}; "
+            "`otf serve --open` shows it."
+        )
 
     def _train(self, engine: Engine, loop: TrainingLoop) -> Tuple[RunState, str]:
         """Train, test and linger, until the run has ended; how, and why."""
-        epochs, most_steps = self._max_epochs, self._max_steps
         engine.running()
         while True:
-            going = loop.train(epochs, most_steps) and (not self._test_after or loop.test())
-            loop.save("final")
+            going = loop.run() and engine.safe_point() is not Verdict.END
+            if going and loop.can_go_on():
+                continue
+            engine.save_final()
             if not going:
                 return RunState.STOPPED, "stopped by a person"
             if not (self._linger and engine.is_watched and self._stay(engine)):
                 return RunState.FINISHED, ""
-            epochs = _more(epochs, self._max_epochs)
-            most_steps = _more(most_steps, self._max_steps)
+            if not loop.can_go_on():
+                # Resumed at the end: for as much training again.
+                engine.extend(self._max_epochs or 0, self._max_steps or 0)
+                loop.can_go_on()
 
     def _stay(self, engine: Engine) -> bool:
         """Linger after the end; True where the person wants as much training again."""
@@ -248,15 +346,6 @@ class Trainer:
         except KeyboardInterrupt:
             return False
 
-    def _checkpoint_folder(self, engine: Engine) -> Path:
-        if self._save_dir is None:
-            return engine.store.checkpoints
-        return self._save_dir / engine.store.id
-
-
-def _more(limit: Optional[int], by: Optional[int]) -> Optional[int]:
-    return None if limit is None or by is None else limit + by
-
 
 def _check_count(name: str, value: Any) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
@@ -264,15 +353,26 @@ def _check_count(name: str, value: Any) -> None:
         raise ArgumentError(f"{name} is {value!r}; it is a whole number of at least 1.")
 
 
+def _check_positive(name: str, value: Any) -> None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if value is not None and not (is_number and value > 0):
+        raise ArgumentError(f"{name} is {value!r}; it is a number greater than 0, or None.")
+
+
 def _free_name(folder: Path, name: str) -> str:
     """The run's name, with a number behind it where the session has a run of that name."""
     with SessionReader(folder) as reader:
-        taken = {run.name for run in run_summaries(reader.database)}
-    names = itertools.chain([name], (f"{name}-{number}" for number in itertools.count(2)))
-    return next(free for free in names if free not in taken)
+        return free_name(name, [run.name for run in run_summaries(reader.database)])
 
 
-def _result(engine: Engine, state: RunState, checkpoint: Optional[Path]) -> FitResult:
+def _cause(engine: Engine, error: BaseException) -> BaseException:
+    """What ended the script: Ctrl-C also reaches a loader's workers, whose death is no cause."""
+    if engine.ending_signal == signal.SIGINT and isinstance(error, Exception):
+        return KeyboardInterrupt()
+    return error
+
+
+def _result(engine: Engine, state: RunState) -> FitResult:
     with SessionReader(engine.store.folder) as reader:
         latest = {run.name: run.latest for run in run_summaries(reader.database)}
     return FitResult(
@@ -283,5 +383,9 @@ def _result(engine: Engine, state: RunState, checkpoint: Optional[Path]) -> FitR
         step=engine.step,
         epoch=engine.epoch,
         metrics=latest.get(engine.run, {}),
-        checkpoint=checkpoint,
+        checkpoint=engine.final_checkpoint,
     )
+
+
+def _nothing() -> None:
+    """Nobody is told."""

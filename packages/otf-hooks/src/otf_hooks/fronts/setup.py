@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Callable, Iterable, List, Optional, Union
+from typing import Any, Callable, List, Optional, Union
 
 import torch
 
 from ..errors import ArgumentError, DeviceMismatch
+from ..loaders import Loader
 
-Loader = Iterable[Any]
 AmpOption = Union[bool, str, torch.dtype]
 
 _AMP_TYPES = {
@@ -70,7 +70,8 @@ def check(
     if needs_test_loader and test_loader is None:
         raise ArgumentError("do_test_after=True needs data to test on: pass test_loader= to fit.")
     _check_scheduler(scheduler, scheduler_interval, val_loader)
-    if grad_clip_norm is not None and not grad_clip_norm > 0:
+    is_number = isinstance(grad_clip_norm, (int, float)) and not isinstance(grad_clip_norm, bool)
+    if grad_clip_norm is not None and not (is_number and grad_clip_norm > 0):
         raise ArgumentError(
             f"grad_clip_norm is {grad_clip_norm!r}; it is a norm greater than 0, or None."
         )

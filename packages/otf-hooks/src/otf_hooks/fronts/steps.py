@@ -67,10 +67,10 @@ class _PassThrough:
         return {}
 
 
-def default_training_step(setup: Setup, precision: Precision) -> Step:
+def default_training_step(setup: Setup, precision: Precision, clip: Optional[float]) -> Step:
     """Forward, backward, an optimizer step: what a script's own training step replaces."""
     model, optimizer, loss_fn = setup.model, setup.optimizer, setup.loss_fn
-    clip, scaler = setup.grad_clip_norm, precision.scaler
+    scaler = precision.scaler
     clear_gradients = _gradient_clearer(optimizer)
     assert loss_fn is not None
 
@@ -123,10 +123,11 @@ def _gradient_clearer(optimizer: torch.optim.Optimizer) -> Callable[[], None]:
     return clear
 
 
-def checked(step: Step) -> Step:
-    """A script's own training step, with a look at what it returns."""
+def own_training_step(step: Step, before: Callable[[], None]) -> Step:
+    """A script's own training step, with a look at what it returns; `before` is called first."""
 
     def checking(batch: Any, state: Dict[str, Any]) -> Mapping[str, Any]:
+        before()
         metrics = step(batch, state)
         check_loss(metrics)
         return metrics

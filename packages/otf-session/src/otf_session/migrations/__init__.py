@@ -9,10 +9,11 @@ from typing import List, Tuple
 import peewee
 
 from ..errors import SchemaTooNew
-from . import m0001_initial
+from . import m0001_initial, m0002_rewinds
 
 _MIGRATIONS: List[Tuple[int, str]] = [
     (1, m0001_initial.SQL),
+    (2, m0002_rewinds.SQL),
 ]
 
 NEWEST = _MIGRATIONS[-1][0]
@@ -41,6 +42,9 @@ def migrate(database: peewee.SqliteDatabase) -> None:
         if number <= found:
             continue
         with database.atomic("IMMEDIATE"):
+            # Looked at again under the lock: another process may be doing the same.
+            if number <= version(database):
+                continue
             for statement in sql.split(";\n"):
                 if statement.strip():
                     database.execute_sql(statement)

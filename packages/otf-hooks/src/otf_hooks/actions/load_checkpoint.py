@@ -1,0 +1,80 @@
+"""Load checkpoint and reset: go back to training exactly as it was then."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otf_session.commands import Applied, LoadCheckpoint, Outcome, Refused, Reset
+from otf_session.events import CheckpointSaved
+from otf_session.queries import run_summaries
+from otf_session.results import Rewinding
+from otf_session.store import SessionReader
+
+from .. import checkpoint
+from ..naming import free_name
+
+if TYPE_CHECKING:
+    from ..engine import Engine
+
+
+def load_checkpoint(engine: Engine, command: LoadCheckpoint) -> Outcome:
+    """Put training where the checkpoint was made, in its own run or in a new one."""
+    if engine.gate.is_stopping:
+        return Refused(reason="The run is stopping.")
+    # One that is being written now may be the one that is asked for.
+    engine.keeper.flush()
+    saved = engine.keeper.find(command.checkpoint, engine.run)
+    return _go_to(engine, saved, as_new_run=command.as_new_run, name=command.run)
+
+
+def reset(engine: Engine, command: Reset) -> Outcome:
+    """Begin again from the state before step 1, as a new run."""
+    if engine.gate.is_stopping:
+        return Refused(reason="The run is stopping.")
+    engine.keeper.flush()
+    saved = engine.keeper.find(_initial(engine), engine.run)
+    return _go_to(engine, saved, as_new_run=True, name=command.run)
+
+
+def _initial(engine: Engine) -> str:
+    """The state before step 1 of this run, or of the run that it grew from."""
+    parents = {run.name: run.parents for run in _runs(engine)}
+    run = engine.run
+    while not any(saved.label == "initial" for saved in engine.keeper.kept(run)):
+        if not parents.get(run):
+            break
+        run = parents[run][0]
+    return f"{run}@initial"
+
+
+def _go_to(engine: Engine, saved: CheckpointSaved, *, as_new_run: bool, name: str) -> Outcome:
+    state = checkpoint.load(engine.keeper.path(saved), saved.sha256)
+    engine.parking.bring_back()
+    left_run, left_step = engine.run, engine.step
+    # Until now the writer may not have stored the runs that began a moment ago.
+    taken = {run.name for run in _runs(engine)} | {left_run}
+    run = free_name(name or saved.run, taken) if as_new_run else saved.run
+    findings = engine.move_to(
+        saved, state, run=run, is_new=as_new_run, reason=f"{saved.id} was loaded"
+    )
+    engine.declare_hyperparameters()
+    engine.limits_changed()
+    where = f"Training is at step {engine.step} of {run}, as {saved.id} holds it"
+    came = f" (it was at step {left_step} of {left_run})."
+    inexact = " Not exactly: " + " ".join(findings) if findings else ""
+    return Applied(
+        step=engine.step,
+        message=where + came + inexact,
+        result=Rewinding(
+            run=run,
+            step=engine.step,
+            checkpoint=saved.id,
+            exact=not findings,
+            findings=findings,
+        ),
+    )
+
+
+def _runs(engine: Engine) -> list:  # type: ignore[type-arg]
+    with SessionReader(engine.store.folder) as reader:
+        return run_summaries(reader.database)

@@ -1,0 +1,48 @@
+"""Prove: train some steps twice and compare every bit."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from otf_session.commands import Applied, Outcome, Prove, Refused
+from otf_session.results import Proof
+
+from ..errors import NotPossible
+from ..trace import difference
+
+if TYPE_CHECKING:
+    from ..engine import Engine
+
+_MOST = 1000
+
+
+def prove(engine: Engine, command: Prove) -> Outcome:
+    """Show on this very run whether going back is exact; the run is left as it was."""
+    if not 1 <= command.steps <= _MOST:
+        raise NotPossible(f"{command.steps} steps cannot be proved: use 1 to {_MOST}.")
+    if engine.gate.is_stopping:
+        return Refused(reason="The run is stopping.")
+    if not engine.parking.is_empty:
+        return Refused(
+            reason="The model is in host memory. Resume first, or pause without release."
+        )
+    engine.desk.begin_long()
+    try:
+        traces = engine.front.retrain(command.steps, engine.keep_going)
+    finally:
+        cancelled = engine.desk.end_long()
+    if cancelled or len(traces) < 2:  # noqa: PLR2004
+        return Refused(reason="The proof was broken off; the run is as it was.")
+    first, second = traces
+    steps = len({entry.step for entry in first})
+    found = difference(first, second)
+    if found is None:
+        message = f"{steps} steps were trained twice from step {engine.step}: every bit the same."
+        return Applied(step=engine.step, message=message, result=Proof(steps=steps, exact=True))
+    return Applied(
+        step=engine.step,
+        message=f"Not exact. At step {found.step}: {found.what} {found.hint}",
+        result=Proof(
+            steps=steps, exact=False, step=found.step, difference=found.what, hint=found.hint
+        ),
+    )

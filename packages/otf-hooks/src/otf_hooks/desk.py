@@ -1,0 +1,220 @@
+"""The desk where commands are taken in, executed at safe points, and answered.
+
+Commands come from the link's thread; errands (a guard that tripped, a checkpoint that is due, a
+signal) from others. All of them wait in one queue, which the training thread empties. While a long
+command is under way (a test, a proof), only what concerns it is executed; the rest waits for it.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import time
+import traceback
+from collections import deque
+from functools import partial
+from typing import Callable, Deque, NamedTuple, Optional, Protocol, Union
+
+from otf_session.commands import (
+    Cancel,
+    Command,
+    CommandRequest,
+    Note,
+    Outcome,
+    Pause,
+    Refused,
+    Resume,
+    Stop,
+    command_name,
+)
+from otf_session.events import CommandStatus
+
+from .actions.outcomes import Pending
+from .errors import TrainingError
+
+#: Seconds between two looks at the world while a run is held.
+HOLD_SECONDS = 0.25
+#: Seconds between two messages of how far a long command is.
+_PROGRESS_SECONDS = 0.2
+
+
+class Errand(NamedTuple):
+    """Something to do on the training thread that nobody asked for by a command."""
+
+    run: Callable[[], None]
+    #: Whether it is still done when the run has ended.
+    at_end: bool = False
+
+
+class Reports(Protocol):
+    """Where the desk says what becomes of commands."""
+
+    def command_changed(
+        self, request: CommandRequest, status: CommandStatus, outcome: Optional[Outcome]
+    ) -> None:
+        """Record a command's status, and answer it where there is an outcome."""
+
+    def command_progress(self, request: CommandRequest, done: int, total: int) -> None:
+        """Say how far a long command is."""
+
+    def log(self, text: str, level: int) -> None:
+        """Add a line to the run's log."""
+
+
+_Execute = Callable[[Command], Union[Outcome, Pending]]
+#: What is executed at once while a long command is under way.
+_CONCERN_LONG_ONES = (Pause, Resume, Stop, Cancel, Note)
+
+
+class _Long:
+    """A long command under way."""
+
+    def __init__(self, request: CommandRequest) -> None:
+        self.request = request
+        self.is_cancelled = False
+        self.is_held = False
+        self.told = 0.0
+
+
+class CommandDesk:
+    """Executes what waits, one after the other, on the training thread."""
+
+    def __init__(self, *, execute: _Execute, reports: Reports) -> None:
+        self._execute_command = execute
+        self._reports = reports
+        self._inbox: queue.SimpleQueue[Union[CommandRequest, Errand]] = queue.SimpleQueue()
+        self._waiting: Deque[CommandRequest] = deque()
+        self._current: Optional[CommandRequest] = None
+        self._long: Optional[_Long] = None
+        #: Whether nothing waits, so that a safe point has nothing to do: a look without a cost.
+        self.is_quiet = self._inbox.empty
+
+    # From any thread
+
+    def receive(self, request: CommandRequest) -> None:
+        """Take a command in; it is executed at the next safe point."""
+        self._reports.command_changed(request, CommandStatus.RECEIVED, None)
+        self._inbox.put(request)
+
+    def post(self, errand: Errand) -> None:
+        """Have something done at the next safe point. May be called by a signal handler."""
+        self._inbox.put(errand)
+
+    # On the training thread
+
+    def execute_waiting(self) -> None:
+        """Execute everything that waits."""
+        while not self.is_quiet():
+            self._take(self._inbox.get())
+
+    def hold(self) -> None:
+        """Wait a moment for something to do, and do it."""
+        # A bounded wait, because Ctrl-C does not end an unbounded one on every platform.
+        try:
+            item = self._inbox.get(timeout=HOLD_SECONDS)
+        except queue.Empty:
+            return
+        self._take(item)
+
+    def execute(self, request: CommandRequest) -> None:
+        """Execute a command and answer it."""
+        before, self._current = self._current, request
+        try:
+            outcome = self._outcome(request)
+        finally:
+            self._current = before
+        if isinstance(outcome, Pending):
+            outcome.start(partial(self.answer, request))
+        else:
+            self.answer(request, outcome)
+
+    def answer(self, request: CommandRequest, outcome: Outcome) -> None:
+        """Record and send the one answer to a command."""
+        refused = isinstance(outcome, Refused)
+        status = CommandStatus.REFUSED if refused else CommandStatus.APPLIED
+        self._reports.command_changed(request, status, outcome)
+
+    def refuse_rest(self) -> None:
+        """The run has ended: answer what still waits."""
+        while not self.is_quiet():
+            item = self._inbox.get()
+            if isinstance(item, Errand):
+                if item.at_end:
+                    item.run()
+                continue
+            name = command_name(item.command)
+            self.answer(item, Refused(reason=f"The run has ended; there is nothing to {name}."))
+
+    # Long commands
+
+    def begin_long(self) -> None:
+        """The command that is being executed takes long: it reports and can be cancelled."""
+        assert self._current is not None
+        self._long = _Long(self._current)
+
+    def end_long(self) -> bool:
+        """It is done; whether it was cancelled."""
+        long, self._long = self._long, None
+        for request in [self._waiting.popleft() for _ in range(len(self._waiting))]:
+            self._inbox.put(request)
+        return long is not None and long.is_cancelled
+
+    def keep_going(self, done: int, total: int) -> bool:
+        """Say how far the long command is and take in what concerns it; False to break it off."""
+        long = self._long
+        assert long is not None
+        now = time.monotonic()
+        if now - long.told >= _PROGRESS_SECONDS:
+            long.told = now
+            self._reports.command_progress(long.request, done, total)
+        self.execute_waiting()
+        while long.is_held and not long.is_cancelled:
+            self.hold()
+        return not long.is_cancelled
+
+    @property
+    def current(self) -> Optional[CommandRequest]:
+        """The command that is being executed."""
+        return self._current
+
+    @property
+    def long_command(self) -> Optional[CommandRequest]:
+        """The long command that is under way."""
+        return self._long.request if self._long is not None else None
+
+    def hold_long(self, held: bool) -> bool:
+        """Hold the long command, or let it go on; False where that changes nothing."""
+        if self._long is None or self._long.is_held is held:
+            return False
+        self._long.is_held = held
+        return True
+
+    def cancel_long(self) -> None:
+        """Have the long command broken off at its next batch."""
+        if self._long is not None:
+            self._long.is_cancelled = True
+
+    # Parts
+
+    def _take(self, item: Union[CommandRequest, Errand]) -> None:
+        if isinstance(item, Errand):
+            item.run()
+        elif self._long is not None and not isinstance(item.command, _CONCERN_LONG_ONES):
+            self._waiting.append(item)
+        else:
+            self.execute(item)
+
+    def _outcome(self, request: CommandRequest) -> Union[Outcome, Pending]:
+        # The boundary between a person's command and the script: what goes wrong in the one, in the
+        # script's own functions included, is told and does not end the other.
+        try:
+            return self._execute_command(request.command)
+        except TrainingError as error:
+            return Refused(reason=str(error))
+        except Exception as error:  # noqa: BLE001
+            self._reports.log(traceback.format_exc().rstrip(), logging.ERROR)
+            name = command_name(request.command)
+            return Refused(
+                reason=f"'{name}' failed, and training is where it was: "
+                f"{type(error).__name__}: {error}. The log has the traceback."
+            )

@@ -1,0 +1,70 @@
+"""What a front is to the engine: the small interface through which commands reach training.
+
+The engine knows when; the front knows how. Everything here is called on the training thread, at a
+safe point.
+"""
+
+from __future__ import annotations
+
+from enum import Enum
+from typing import Any, Callable, Dict, List, Optional, Protocol
+
+from .hyperparameters import Hyperparameters
+from .limits import Limits
+from .trace import Trace
+
+#: Told how many of how many batches are done (0: unknown); says whether to go on.
+KeepGoing = Callable[[int, int], bool]
+
+
+class Verdict(Enum):
+    """What a safe point tells the front's loop."""
+
+    GO_ON = "go on"
+    #: Training has been put somewhere else: leave what is under way and look at the position.
+    MOVED = "moved"
+    END = "end"
+
+
+class Evaluated:
+    """The means over one split; None where a mean is not finite."""
+
+    def __init__(self, split: str, samples: int, values: Dict[str, Optional[float]]) -> None:
+        self.split = split
+        self.samples = samples
+        self.values = values
+
+
+class Front(Protocol):
+    """A training loop that can be captured, restored, evaluated and replayed."""
+
+    hyperparameters: Hyperparameters
+    limits: Limits
+
+    @property
+    def phase(self) -> str:
+        """Where training is: `between` epochs, `train`, `validate`, `test` or `end`."""
+
+    def capture(self) -> Dict[str, Any]:
+        """The whole state, by reference: tensors that the next step will change."""
+
+    def restore(self, state: Dict[str, Any]) -> List[str]:
+        """Put training where `state` was captured; what could not be restored, as sentences."""
+
+    def hyperparameters_changed(self) -> None:
+        """Have the next step see what was changed."""
+
+    def evaluate(self, split: str, keep_going: KeepGoing) -> Optional[Evaluated]:
+        """Evaluate the live weights over `validation` or `test`; None where it was broken off.
+
+        Raises `NotPossible` where the front has no data for it.
+        """
+
+    def retrain(self, steps: int, keep_going: KeepGoing) -> List[Trace]:
+        """Train so many steps twice from here, and leave everything as it was; both traces."""
+
+    def batch_indices(self, step: int) -> List[int]:
+        """The dataset indices of the batch that `step` was trained on, where they can be told."""
+
+    def tensors(self) -> List[Any]:
+        """Every tensor that training holds on the device: parameters, buffers, optimizer state."""

@@ -1,0 +1,144 @@
+"""The whole state of a native training loop, captured by reference and restored."""
+
+from __future__ import annotations
+
+from typing import Any, Dict, List, Mapping, Optional
+
+import torch
+
+from .. import randomness
+from ..errors import CheckpointError
+from ..hyperparameters import Hyperparameters
+from ..snapshot import is_plain
+
+
+class TrainingState:
+    """Model, optimizer, scheduler, scaler, hyperparameters: all but the counters and the data.
+
+    Beside the `state_dict`s it holds what they leave out and training depends on: buffers that are
+    not persistent, which modules are in eval mode, which parameters are frozen, and, for a step of
+    the script's own, gradients that are being accumulated and what it keeps in `state`.
+    """
+
+    def __init__(
+        self,
+        *,
+        model: torch.nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scheduler: Any,
+        scaler: Any,
+        loss_fn: Any,
+        hyperparameters: Hyperparameters,
+        own: Optional[Dict[str, Any]],
+    ) -> None:
+        self._model = model
+        self._optimizer = optimizer
+        self._scheduler = scheduler
+        self._scaler = scaler
+        # A loss may learn too, as those with class centres do.
+        self._loss = loss_fn if isinstance(loss_fn, torch.nn.Module) else None
+        self._hyperparameters = hyperparameters
+        self._own = own
+        self._known = set(own) if own is not None else set()
+
+    def capture(self) -> Dict[str, Any]:
+        """The state as the next step will find it, by reference."""
+        model = self._model
+        state: Dict[str, Any] = {
+            "model": model.state_dict(),
+            "buffers": self._other_buffers(),
+            "eval_modules": [name for name, part in model.named_modules() if not part.training],
+            "frozen": [name for name, part in model.named_parameters() if not part.requires_grad],
+            "optimizer": self._optimizer.state_dict(),
+            "scheduler": self._scheduler.state_dict() if self._scheduler is not None else None,
+            "scaler": self._scaler.state_dict(),
+            "loss_fn": self._loss.state_dict() if self._loss is not None else None,
+            "hyperparameters": self._hyperparameters.state(),
+        }
+        if self._own is not None:
+            state["gradients"] = {
+                name: parameter.grad
+                for name, parameter in model.named_parameters()
+                if parameter.grad is not None
+            }
+            state["own"] = dict(self._kept_by_script().items())
+        return state
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Put everything back; raises `CheckpointError` where it does not fit."""
+        try:
+            self._model.load_state_dict(state["model"])
+            self._optimizer.load_state_dict(state["optimizer"])
+            if self._scheduler is not None and state["scheduler"] is not None:
+                self._scheduler.load_state_dict(state["scheduler"])
+            if self._loss is not None and state["loss_fn"] is not None:
+                self._loss.load_state_dict(state["loss_fn"])
+            if state["scaler"]:
+                self._scaler.load_state_dict(state["scaler"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise CheckpointError(
+                f"The checkpoint does not fit this script's model, optimizer or scheduler: {error}. "
+                "Resume with the script it was made with."
+            ) from error
+        self._hyperparameters.load(state["hyperparameters"])
+        self._put_buffers(state["buffers"])
+        self._put_modes(state["eval_modules"], state["frozen"])
+        gradients = state.get("gradients", {})
+        for name, parameter in self._model.named_parameters():
+            gradient = gradients.get(name)
+            parameter.grad = None if gradient is None else gradient.to(parameter.device)
+        if self._own is not None:
+            self._own.update(state.get("own", {}))
+
+    def left_out(self) -> List[str]:
+        """What a script keeps in `state` that no checkpoint can hold, as sentences."""
+        if self._own is None:
+            return []
+        return [
+            f"state[{name!r}] is a {type(value).__name__}, which a checkpoint cannot hold: going "
+            "back leaves it as it is. Keep tensors and plain values there."
+            for name, value in self._own.items()
+            if name not in self._known and not is_plain(value)
+        ]
+
+    def tensors(self) -> List[torch.Tensor]:
+        """Every tensor that training holds: parameters, gradients, buffers, optimizer state."""
+        found: Dict[int, torch.Tensor] = {}
+        for tensor in [*self._model.parameters(), *self._model.buffers()]:
+            found[id(tensor)] = tensor
+            if tensor.grad is not None:
+                found[id(tensor.grad)] = tensor.grad
+        for values in self._optimizer.state.values():
+            found.update({id(v): v for v in values.values() if isinstance(v, torch.Tensor)})
+        return list(found.values())
+
+    def _other_buffers(self) -> Dict[str, torch.Tensor]:
+        persistent = self._model.state_dict().keys()
+        return {
+            name: buffer for name, buffer in self._model.named_buffers() if name not in persistent
+        }
+
+    def _put_buffers(self, buffers: Mapping[str, torch.Tensor]) -> None:
+        for name, buffer in self._model.named_buffers():
+            if name in buffers and buffers[name].shape == buffer.shape:
+                buffer.data.copy_(buffers[name])
+
+    def _put_modes(self, in_eval: List[str], frozen: List[str]) -> None:
+        for name, module in self._model.named_modules():
+            module.training = name not in in_eval
+        for name, parameter in self._model.named_parameters():
+            if parameter.requires_grad is (name in frozen):
+                parameter.requires_grad_(name not in frozen)
+
+    def _kept_by_script(self) -> Dict[str, Any]:
+        assert self._own is not None
+        return {
+            name: value
+            for name, value in self._own.items()
+            if name not in self._known and is_plain(value)
+        }
+
+
+def random_state() -> Dict[str, Any]:
+    """The generators' states as plain values, for a checkpoint."""
+    return randomness.as_plain(randomness.capture())

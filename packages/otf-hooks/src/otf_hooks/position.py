@@ -1,0 +1,207 @@
+"""Where training is in its data, so exactly that it can be gone back to.
+
+A loader's order is decided when an epoch begins: by the generators it draws from (torch's global
+one, or its own) and by what its sampler and dataset remember. All of that is written down at the
+beginning of each epoch. To come back to batch n, it is put back, the loader is started again, and
+n batches are read without being trained on: whatever the sampler, the dataset and the workers drew
+on the way, they draw again. A loader that keeps its own place (`state_dict` and `load_state_dict`,
+like torchdata's StatefulDataLoader) is asked for it instead.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, Dict, Iterator, List, Optional
+
+import torch
+
+from . import randomness, sources
+from .errors import CheckpointError
+from .loaders import Loader, batch_indices, keeps_its_place, persistent_workers
+
+
+class DataPosition:
+    """The training loader's place: which epoch, which of its steps, and how that epoch began."""
+
+    def __init__(self, loader: Loader) -> None:
+        self._loader = loader
+        self._keeps_its_place = keeps_its_place(loader)
+        #: The epoch under way, from 1; 0 before the first.
+        self.epoch = 0
+        #: The steps that were done before this epoch.
+        self.first_step = 0
+        self._begin: Optional[Dict[str, Any]] = None
+        self._begin_before: Optional[Dict[str, Any]] = None
+        self._resume_at: Optional[int] = None
+        self._place: Any = None
+        self._batches: Optional[Iterator[Any]] = None
+        #: Whether an epoch has begun whose batches are not at their end.
+        self.is_under_way = False
+
+    # Going through an epoch
+
+    def begin_epoch(self, epoch: int, step: int) -> None:
+        """Begin an epoch; its batches are drawn anew."""
+        self._begin_before = self._begin
+        self.epoch, self.first_step = epoch, step
+        self._begin = self._written(epoch, step)
+        self._batches, self._resume_at, self._place = None, None, None
+        self.is_under_way = True
+
+    def batches(self) -> Iterator[Any]:
+        """The batches of this epoch that are still to come."""
+        if self._batches is None:
+            self._batches = self._opened()
+        return self._batches
+
+    def end_epoch(self) -> None:
+        """The loader is at its end: let its iterator and workers go."""
+        self._batches = None
+        self.is_under_way = False
+
+    def put_back(self, batches: List[Any], iterator: Iterator[Any]) -> None:
+        """Have these batches come again before the rest; each with the randomness it left."""
+        self._batches = _replayed(batches, iterator)
+        self._resume_at, self._place = None, None
+
+    # Writing down and going back
+
+    def capture(self, step: int) -> Dict[str, Any]:
+        """The place as plain values and tensors: in an epoch, or between two."""
+        under_way = self.is_under_way
+        state: Dict[str, Any] = {
+            "epoch": self.epoch,
+            "first_step": self.first_step,
+            "under_way": under_way,
+            "batch": step - self.first_step,
+        }
+        if under_way and self._keeps_its_place:
+            state["loader"] = self._loader.state_dict()  # type: ignore[attr-defined]
+        elif under_way:
+            assert self._begin is not None
+            state["begin"] = {
+                "random": randomness.as_plain(self._begin["random"]),
+                "sources": self._begin["sources"],
+            }
+        else:
+            state["sources"] = sources.capture(self._loader)
+        return state
+
+    def restore(self, state: Dict[str, Any]) -> List[str]:
+        """Go back to where `capture` was called; what could not be restored, as sentences.
+
+        The batches are read again only when they are asked for.
+        """
+        self.epoch, self.first_step = int(state["epoch"]), int(state["first_step"])
+        self._batches, self._begin_before = None, None
+        self._resume_at, self._place = None, None
+        self.is_under_way = bool(state["under_way"])
+        if not self.is_under_way:
+            self._begin = None
+            return sources.restore(self._loader, state["sources"])
+        self._resume_at = int(state["batch"])
+        if "loader" in state:
+            self._place = state["loader"]
+            self._begin = None
+            return []
+        begin = state["begin"]
+        self._begin = {
+            "epoch": self.epoch,
+            "step": self.first_step,
+            "random": randomness.from_plain(begin["random"]),
+            "sources": begin["sources"],
+        }
+        return sources.missing(self._loader, begin["sources"])
+
+    def indices(self, step: int) -> List[int]:
+        """The dataset indices of the batch that `step` was trained on; none where unknown.
+
+        The sampler is asked again, from how the epoch began; generators are afterwards as before.
+        """
+        for begin in (self._begin, self._begin_before):
+            if begin is not None and step > begin["step"]:
+                return self._indices(begin, step - begin["step"])
+        return []
+
+    def findings(self) -> List[str]:
+        """Why going back in this loader will not be exact, known beforehand; none where it will."""
+        found = sources.findings(self._loader)
+        if persistent_workers(self._loader) and not self._keeps_its_place:
+            found.append(
+                "train_loader has persistent_workers=True: its workers carry their random state "
+                "from epoch to epoch, where it cannot be read. If the dataset draws at random, "
+                "going back is exact only within the first epoch; persistent_workers=False is."
+            )
+        return found
+
+    def _indices(self, begin: Dict[str, Any], number: int) -> List[int]:
+        here = sources.capture(self._loader)
+        with randomness.preserved():
+            randomness.restore(begin["random"])
+            sources.restore(self._loader, begin["sources"])
+            try:
+                return batch_indices(self._loader, number)
+            finally:
+                sources.restore(self._loader, here)
+
+    @contextlib.contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Draw what you like inside: all generators are afterwards as they were."""
+        with randomness.preserved(), sources.preserved(self._loader):
+            yield
+
+    def _written(self, epoch: int, step: int) -> Dict[str, Any]:
+        return {
+            "epoch": epoch,
+            "step": step,
+            "random": randomness.capture(),
+            "sources": sources.capture(self._loader),
+        }
+
+    def _opened(self) -> Iterator[Any]:
+        place, self._place = self._place, None
+        skipped, self._resume_at = self._resume_at, None
+        if skipped is None:
+            return iter(self._loader)
+        here = randomness.capture()
+        if place is not None:
+            self._loader.load_state_dict(place)  # type: ignore[attr-defined]
+            batches = iter(self._loader)
+        else:
+            assert self._begin is not None
+            randomness.restore(self._begin["random"])
+            sources.restore(self._loader, self._begin["sources"])
+            batches = iter(self._loader)
+            self._skip(batches, skipped)
+        randomness.restore(here)
+        return batches
+
+    def _skip(self, batches: Iterator[Any], count: int) -> None:
+        for number in range(count):
+            try:
+                next(batches)
+            except StopIteration:
+                raise CheckpointError(
+                    f"The checkpoint was made after {count} batches of an epoch, and train_loader "
+                    f"yields {number} now. Resume with the data and the loader it was made with."
+                ) from None
+
+
+def _replayed(held: List[Any], rest: Iterator[Any]) -> Iterator[Any]:
+    for batch, random in held:
+        randomness.restore(random)
+        yield batch
+    yield from rest
+
+
+def steps_per_epoch(loader: Loader) -> Optional[int]:
+    """The batches of an epoch, where the loader knows."""
+    try:
+        return len(loader)  # type: ignore[arg-type]
+    except (TypeError, NotImplementedError, RuntimeError):
+        return None
+
+
+def is_iterable_dataset(loader: Loader) -> bool:
+    """Whether the loader's dataset is only iterated over, and has no indices."""
+    return isinstance(getattr(loader, "dataset", None), torch.utils.data.IterableDataset)
