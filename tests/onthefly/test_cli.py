@@ -3,7 +3,7 @@ import sys
 from importlib.metadata import EntryPoint
 
 import pytest
-from onthefly.cli import build, commands
+from onthefly.cli import asked_for, build, commands
 from typer.testing import CliRunner
 
 
@@ -13,15 +13,17 @@ def runner():
 
 
 def test_every_packages_command_is_mounted(runner):
-    assert {entry_point.name for entry_point in commands()} >= {"demo", "merge", "serve", "session"}
+    names = {entry_point.name for entry_point in commands()}
+    assert names >= {"ctl", "demo", "merge", "serve", "session"}
     result = runner.invoke(build(commands()), ["--help"])
     assert result.exit_code == 0
-    for name in ("demo", "merge", "serve", "session"):
+    for name in ("ctl", "demo", "merge", "serve", "session"):
         assert name in result.output
 
 
 @pytest.mark.parametrize(
-    "command", [["serve"], ["merge"], ["session"], ["demo"], ["session", "list"]]
+    "command",
+    [["serve"], ["merge"], ["session"], ["demo"], ["session", "list"], ["ctl"], ["ctl", "pause"]],
 )
 def test_every_command_has_help(runner, command):
     result = runner.invoke(build(commands()), [*command, "--help"])
@@ -41,6 +43,22 @@ def test_a_strangers_broken_command_costs_a_warning_only(runner, capsys):
     app = build([broken, *commands()])
     assert "'otf broken' of no_such_module:app is not available" in capsys.readouterr().err
     assert runner.invoke(app, ["session", "--help"]).exit_code == 0
+
+
+def test_the_command_that_is_named_is_loaded_alone():
+    found = [EntryPoint(name, f"no_{name}:app", "otf.commands") for name in ("ctl", "serve")]
+    assert asked_for(found, ["ctl", "pause"]) == found[:1]
+    for words in ([], ["--help"], ["--version"], ["srve"], ["pause", "ctl"]):
+        assert asked_for(found, words) == found
+
+
+@pytest.mark.parametrize("words", [["session", "--help"], ["ctl", "--help"]])
+def test_a_command_s_help_names_otf_and_it(words):
+    done = subprocess.run(
+        [sys.executable, "-m", "onthefly.cli", *words], capture_output=True, text=True, check=True
+    )
+    assert words[0] in done.stdout.split("[OPTIONS]")[0]
+    assert done.stderr == ""
 
 
 def test_an_unknown_command_is_a_usage_error(runner):

@@ -89,7 +89,13 @@ def test_a_log_line_between_steps_does_not_part_their_columns(store, published, 
     for step in range(1, 11):
         recorder.record("baseline", step, {"loss": 1.0})
         recorder.add(line(step, "a line"))
-    writer = Writer(store=store, recorder=recorder, publish=published.append, look=looked_at_by_nobody, warn=warnings.append)
+    writer = Writer(
+        store=store,
+        recorder=recorder,
+        publish=published.append,
+        look=looked_at_by_nobody,
+        warn=warnings.append,
+    )
     writer.start()
     writer.close()
     (metrics,) = [event for event in published[0].events if isinstance(event, Metrics)]

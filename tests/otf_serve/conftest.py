@@ -9,6 +9,7 @@ from otf_session.store import SessionStore
 
 from ..helpers.sessions import make_session
 from .peers import BEARER, TestClient, serve, settings_for
+from .processes import Server, free_port
 
 
 @pytest.fixture(autouse=True)
@@ -16,6 +17,26 @@ def _looks_often(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the server sees on disk by itself, it sees soon."""
     monkeypatch.setattr("otf_serve.watch._IDLE_SECONDS", 0.2)
     monkeypatch.setattr("otf_serve.watch._BUSY_SECONDS", 0.05)
+
+
+@pytest.fixture
+def start() -> Iterator[Callable[..., Server]]:
+    """Start servers, which all end with the test."""
+    servers = []
+
+    def start(*words: Any, **options: Any) -> Server:
+        servers.append(Server(*words, **options))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.kill()
+
+
+@pytest.fixture
+def port() -> int:
+    """A port that was free a moment ago."""
+    return free_port()
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ from types import SimpleNamespace
 import pytest
 from otf_serve import docket as module
 from otf_serve import hub as hub_module
-from otf_serve.docket import Docket, Pending
+from otf_serve.docket import Docket
 from otf_serve.feed import Live
+from otf_serve.pending import Pending
 from otf_session.commands import Applied, CommandRequest, Note, Pause, Refused
 from otf_session.events import CommandStatus
 from otf_session.frames import (

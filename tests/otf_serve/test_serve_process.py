@@ -6,8 +6,6 @@ import os
 import re
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -34,77 +32,9 @@ from websockets.sync.client import connect
 from ..helpers.sessions import line, make_session, started, state
 from ..helpers.shell import invoke, modules_after, undocumented
 from ..helpers.waiting import wait_for
+from .processes import SECONDS
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
-SECONDS = 20.0
-
-
-class Server:
-    """A process of `otf-serve`, and what it has said."""
-
-    def __init__(self, *words, env=None):
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "otf_serve", *map(str, words)],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env={**os.environ, **(env or {})},
-        )
-        self.lines = []
-        self.errors = []
-        self._readers = [
-            threading.Thread(target=lines.extend, args=[stream], daemon=True)
-            for stream, lines in (
-                (self.process.stdout, self.lines),
-                (self.process.stderr, self.errors),
-            )
-        ]
-        for reader in self._readers:
-            reader.start()
-
-    def ready(self):
-        """The document that it prints when it can be reached."""
-
-        def look():
-            assert self.process.poll() is None, self.end()
-            return self.lines
-
-        return json.loads(wait_for(look, "the server's first line", SECONDS)[0])
-
-    def end(self, number=None):
-        """The exit code and both streams, once it has ended."""
-        if number is not None:
-            self.process.send_signal(number)
-        code = self.process.wait(timeout=SECONDS)
-        for reader in self._readers:
-            reader.join(timeout=SECONDS)
-        return code, "".join(self.lines), "".join(self.errors)
-
-
-@pytest.fixture
-def start():
-    """Start servers, which all end with the test."""
-    servers = []
-
-    def start(*words, **options):
-        servers.append(Server(*words, **options))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        with contextlib.suppress(ProcessLookupError):
-            server.process.kill()
-        server.end()
-        server.process.stdout.close()
-        server.process.stderr.close()
-
-
-@pytest.fixture
-def port():
-    """A port that was free a moment ago."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def get(port, path, token, **headers):

@@ -1,8 +1,10 @@
 import contextlib
 import subprocess
 import sys
+import threading
 
 import pytest
+from otf_session import liveness
 from otf_session.liveness import AliveLock, is_alive
 
 from ..helpers.waiting import wait_for
@@ -87,12 +89,73 @@ def test_looking_takes_nothing_away(tmp_path):
     lock.release()
 
 
-def test_what_cannot_be_told_is_none(tmp_path, monkeypatch):
-    def read_only(*_, **__):
-        raise PermissionError(13, "Permission denied")
-
+def test_any_number_may_look_at_once(tmp_path):
     (tmp_path / "alive.lock").touch()
-    monkeypatch.setattr("filelock.FileLock.acquire", read_only)
+    lookers, seen = 4, []
+    barrier = threading.Barrier(lookers)
+
+    def look():
+        barrier.wait(10)
+        seen.extend(is_alive(tmp_path) for _ in range(200))
+
+    threads = [threading.Thread(target=look) for _ in range(lookers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(10)
+    assert seen == [False] * 200 * lookers
+
+
+def test_the_lock_is_taken_while_others_look(tmp_path):
+    lock, done = AliveLock(tmp_path), threading.Event()
+
+    def look():
+        while not done.is_set():
+            is_alive(tmp_path)
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    try:
+        for _ in range(20):
+            assert lock.acquire() is True
+            assert is_alive(tmp_path) is True
+            lock.release()
+    finally:
+        done.set()
+        thread.join(10)
+
+
+def test_without_shared_locks_it_is_told_by_taking_the_lock(tmp_path, monkeypatch):
+    monkeypatch.setattr(liveness, "fcntl", None)
+    assert is_alive(tmp_path) is False
+    lock = AliveLock(tmp_path)
+    assert lock.acquire()
+    assert is_alive(tmp_path) is True
+    lock.release()
+    assert is_alive(tmp_path) is False
+
+
+def refuse(*_, **__):
+    raise PermissionError(1, "Operation not permitted")
+
+
+@pytest.mark.parametrize(
+    ("what", "has_shared"), [("os.open", True), ("filelock.FileLock.acquire", False)]
+)
+def test_what_cannot_be_told_is_none(tmp_path, monkeypatch, what, has_shared):
+    (tmp_path / "alive.lock").touch()
+    if not has_shared:
+        monkeypatch.setattr(liveness, "fcntl", None)
+    with monkeypatch.context() as patched:
+        patched.setattr(what, refuse)
+        found = is_alive(tmp_path)
+    assert found is None
+
+
+@pytest.mark.skipif(liveness.fcntl is None, reason="shared locks")
+def test_a_file_system_without_locks_cannot_tell(tmp_path, monkeypatch):
+    (tmp_path / "alive.lock").touch()
+    monkeypatch.setattr(liveness.fcntl, "flock", refuse)
     assert is_alive(tmp_path) is None
 
 

@@ -1,15 +1,17 @@
 import type uPlot from "uplot";
-import { expect, test } from "vitest";
+import { expect, test, vi } from "vitest";
 import { align } from "../src/charts/align";
 import { extentOf } from "../src/charts/extent";
 import { isolatedPoints } from "../src/charts/isolated";
-import { linesOf, shownRuns } from "../src/charts/line";
+import { linesOf, shownMarkers, shownRuns } from "../src/charts/line";
+import { drawMarkers } from "../src/charts/markers";
 import { readingAt } from "../src/charts/nearest";
 import { orderMetrics } from "../src/charts/order";
 import { runStyle } from "../src/charts/palette";
 import { smooth } from "../src/charts/smoothing";
+import type { Marker, MarkerKind } from "../src/store/markers";
 import { SessionModel } from "../src/store/session";
-import { runSummary, sessionSummary, snapshot } from "./fixtures";
+import { checkpointSaved, runSummary, sessionSummary, snapshot } from "./fixtures";
 
 function twoRuns(): SessionModel {
   const runs = [runSummary(), runSummary({ name: "fork1", parents: ["baseline"] })];
@@ -147,4 +149,58 @@ test("points that no line reaches are found", () => {
   expect(isolatedPoints(plotOf([1, null, undefined, 3, null, 4, 5]), 1, false)).toEqual([0, 3]);
   expect(isolatedPoints(plotOf([null, 2]), 1, false)).toEqual([1]);
   expect(isolatedPoints(plotOf([null, 2]), 1, true)).toBeNull();
+});
+
+test("markers of runs that are left out are left out too", () => {
+  const checkpoints = [checkpointSaved(), checkpointSaved({ run: "fork1" })];
+  const model = new SessionModel(snapshot({ checkpoints }));
+  expect(shownMarkers(model, new Set())).toHaveLength(2);
+  expect(shownMarkers(model, new Set(["fork1"])).map(({ run }) => run)).toEqual(["baseline"]);
+});
+
+/** Draws markers on a plot whose pixels are its steps, and returns where lines and shapes begin. */
+function drawn(...markers: [MarkerKind, number][]) {
+  const at: { strokes: number[]; fills: number[] } = { strokes: [], fills: [] };
+  let begun: number[] = [];
+  const ctx = {
+    save: vi.fn(),
+    restore: vi.fn(),
+    setLineDash: vi.fn(),
+    closePath: vi.fn(),
+    lineTo: vi.fn(),
+    arc: vi.fn(),
+    beginPath: () => (begun = []),
+    moveTo: (x: number) => begun.push(x),
+    rect: (x: number) => begun.push(x),
+    stroke: () => at.strokes.push(...begun),
+    fill: () => at.fills.push(...begun.map(Math.round)),
+  };
+  const plot = {
+    ctx,
+    scales: { x: { min: 0, max: 100 } },
+    bbox: { top: 20, height: 100 },
+    valToPos: (step: number) => step,
+  };
+  vi.stubGlobal("devicePixelRatio", 1);
+  const items = markers.map(([kind, step]): Marker => {
+    return { key: `${kind} ${step}`, kind, run: "baseline", step, time: 0, text: "" };
+  });
+  drawMarkers(plot as unknown as uPlot, items, { text: "", grid: "", color: () => "" });
+  vi.unstubAllGlobals();
+  return at;
+}
+
+test("markers are drawn in sight, each with its line", () => {
+  expect(drawn(["note", 10], ["test", 50], ["note", 101]).strokes).toEqual([10, 50]);
+});
+
+test("where shapes would overlap, that of what matters most is drawn, and all of the lines", () => {
+  const { strokes, fills } = drawn(["checkpoint", 50], ["guard", 50], ["checkpoint", 80]);
+  expect(strokes).toEqual([50, 50, 80]);
+  expect(fills).toEqual([50, 78]);
+});
+
+test("lines that would be one smear are drawn once", () => {
+  const many = Array.from({ length: 100 }, (_, step): [MarkerKind, number] => ["guard", step]);
+  expect(drawn(...many).strokes).toHaveLength(34);
 });

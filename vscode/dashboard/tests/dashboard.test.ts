@@ -257,3 +257,37 @@ test("detail is asked for by name, runs and range", async () => {
     "api/sessions/a%20b/metrics?name=loss&points=500&from=3&to=9&run=baseline&run=fork1",
   ]);
 });
+
+test("what the server says of commands reaches those who look", async () => {
+  answer("s1", snapshot());
+  transport.welcome(sessionSummary());
+  await settle();
+  const request = { id: "x", author: "otf ctl", command: { kind: "test" } as const };
+  transport.receive({ frame: "command-queued", session: "s1", request });
+  transport.receive({ frame: "command-progress", session: "s1", id: "x", done: 1, total: 4, unit: "batch" });
+  expect(dashboard.commands.running("s1")).toMatchObject([{ author: "otf ctl", progress: { done: 1 } }]);
+  transport.receive(batch(1, commandChanged({ id: "x", command: { kind: "test" } })));
+  expect(dashboard.commands.running("s1")).toEqual([]);
+  expect(dashboard.commands.all("s1")).toMatchObject([{ id: "x", stage: "applied" }]);
+});
+
+test("a snapshot brings the record, and closes what its trainer can no longer answer", async () => {
+  const open = commandChanged({ id: "a", status: "received", outcome: null });
+  const session = sessionSummary({ state: "lost", connected: false });
+  answer("s1", snapshot({ session, commands: [open, commandChanged({ id: "b" })] }));
+  transport.welcome(session);
+  await settle();
+  const stages = dashboard.commands.all("s1").map(({ id, stage }) => [id, stage]);
+  expect(stages).toEqual([["a", "unanswered"], ["b", "applied"]]);
+});
+
+test("another process of the session does not answer for the last one", async () => {
+  answer("s1", snapshot());
+  transport.welcome(sessionSummary());
+  await settle();
+  transport.receive(batch(1, commandChanged({ id: "a", status: "received", outcome: null })));
+  transport.receive(
+    batch(2, { kind: "process-started", time: 1, pid: 1, host: "", argv: [], python: "", versions: {} }),
+  );
+  expect(dashboard.commands.get("s1", "a")?.stage).toBe("unanswered");
+});

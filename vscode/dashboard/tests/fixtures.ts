@@ -3,12 +3,18 @@
 import type {
   AnyEvent,
   Batch,
+  CheckpointSaved,
   CommandChanged,
+  GuardTripped,
+  HyperparametersDeclared,
+  LimitsChanged,
   LogLine,
   Metrics,
+  Rewound,
   RunSummary,
   SessionSummary,
   Snapshot,
+  StallNoticed,
 } from "../src/wire/types";
 
 export function runSummary(change: Partial<RunSummary> = {}): RunSummary {
@@ -84,6 +90,87 @@ export function commandChanged(change: Partial<CommandChanged> = {}): CommandCha
     command: { kind: "pause" },
     status: "applied",
     outcome: { kind: "applied", step: 1, message: "" },
+    ...change,
+  };
+}
+
+export function checkpointSaved(change: Partial<CheckpointSaved> = {}): CheckpointSaved {
+  const { run = "baseline", step = 10 } = change;
+  return {
+    kind: "checkpoint-saved",
+    time: 100 + step,
+    run,
+    step,
+    label: "periodic",
+    path: `checkpoints/${run}-${step}.pt`,
+    size: 1_500_000,
+    sha256: "",
+    id: `${run}@${step}`,
+    ...change,
+  };
+}
+
+export function rewound(step: number, left_step: number, change: Partial<Rewound> = {}): Rewound {
+  return {
+    kind: "rewound",
+    time: 500,
+    run: "baseline",
+    step,
+    epoch: 1,
+    left_step,
+    checkpoint: `baseline@${step}`,
+    ...change,
+  };
+}
+
+export function hyperparameters(
+  change: Partial<HyperparametersDeclared> = {},
+): HyperparametersDeclared {
+  return {
+    kind: "hyperparameters-declared",
+    time: 100,
+    run: "baseline",
+    step: 0,
+    lr_owner: "scheduler",
+    lr_rule: "StepLR sets it.",
+    values: [
+      { name: "lr", value: 0.1, group: 0, low: 0, high: null },
+      { name: "momentum", value: 0.9, group: 0, low: 0, high: 1 },
+      { name: "mixup", value: true, group: null },
+      { name: "policy", value: "cosine", group: null },
+    ],
+    ...change,
+  };
+}
+
+export function limits(change: Partial<LimitsChanged> = {}): LimitsChanged {
+  return { kind: "limits-changed", time: 100, run: "baseline", step: 0, ...change };
+}
+
+export function guardTripped(change: Partial<GuardTripped> = {}): GuardTripped {
+  return {
+    kind: "guard-tripped",
+    time: 130,
+    run: "baseline",
+    step: 30,
+    guard: "non-finite",
+    action: "pause",
+    message: "loss is not finite.",
+    indices: [3, 1, 4],
+    checkpoint: "baseline@10",
+    ...change,
+  };
+}
+
+export function stallNoticed(change: Partial<StallNoticed> = {}): StallNoticed {
+  return {
+    kind: "stall-noticed",
+    time: 200,
+    run: "baseline",
+    step: 30,
+    phase: "data",
+    seconds: 61,
+    stack: 'File "train.py", line 3',
     ...change,
   };
 }

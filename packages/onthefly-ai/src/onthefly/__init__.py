@@ -9,15 +9,35 @@ the moment they are used.
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from otf_hooks import FitResult, Trainer, TrainingError
+    from otf_hooks import (
+        FitResult,
+        LossSpike,
+        NoImprovement,
+        NonFinite,
+        Trainer,
+        TrainingError,
+    )
     from otf_merge import merge
 
     OnTheFlyTrainer = Trainer
 
-__all__ = ["FitResult", "OnTheFlyTrainer", "Trainer", "TrainingError", "__version__", "merge"]
+__all__ = [
+    "FitResult",
+    "LossSpike",
+    "NoImprovement",
+    "NonFinite",
+    "OnTheFlyTrainer",
+    "Trainer",
+    "TrainingError",
+    "__version__",
+    "merge",
+]
 
 _HOMES = {
     "FitResult": ("otf_hooks", "FitResult"),
+    "LossSpike": ("otf_hooks", "LossSpike"),
+    "NoImprovement": ("otf_hooks", "NoImprovement"),
+    "NonFinite": ("otf_hooks", "NonFinite"),
     "OnTheFlyTrainer": ("otf_hooks", "Trainer"),
     "Trainer": ("otf_hooks", "Trainer"),
     "TrainingError": ("otf_hooks", "TrainingError"),

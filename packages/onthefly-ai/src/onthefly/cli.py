@@ -4,6 +4,7 @@ A package offers a command as a Typer app under the entry-point group `otf.comma
 fails to import costs a warning that names its distribution, never the other commands.
 """
 
+import sys
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, List
 
@@ -41,6 +42,14 @@ def commands() -> "List[EntryPoint]":
     return list({entry_point.name: entry_point for entry_point in found.get(GROUP, [])}.values())
 
 
+def asked_for(found: "List[EntryPoint]", words: "List[str]") -> "List[EntryPoint]":
+    """Of these the one that the first word names; all of them where it names none.
+
+    Importing the others would take longer than many a command does.
+    """
+    return [entry_point for entry_point in found if entry_point.name in words[:1]] or found
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -73,7 +82,7 @@ def _warn_of(entry_point: EntryPoint, error: Exception) -> None:
 
 def main() -> None:
     """The console script `otf`."""
-    build(commands())()
+    build(asked_for(commands(), sys.argv[1:]))()
 
 
 if __name__ == "__main__":

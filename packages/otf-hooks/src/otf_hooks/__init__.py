@@ -2,5 +2,13 @@
 
 from .errors import TrainingError
 from .fronts.native import FitResult, Trainer
+from .guards import LossSpike, NoImprovement, NonFinite
 
-__all__ = ["FitResult", "Trainer", "TrainingError"]
+__all__ = [
+    "FitResult",
+    "LossSpike",
+    "NoImprovement",
+    "NonFinite",
+    "Trainer",
+    "TrainingError",
+]

@@ -87,6 +87,7 @@ def open_engine(
         link=link,
         desk=CommandDesk(execute=late.execute, reports=late),
         keeper=keeper,
+        guards=room,
         watchdog=watchdog,
     )
     late.engine = engine

@@ -40,7 +40,8 @@ from otf_session.events import (
 )
 from otf_session.frames import CommandProgress, CommandReply
 from otf_session.liveness import AliveLock
-from otf_session.store import SessionStore
+from otf_session.queries import series
+from otf_session.store import SessionReader, SessionStore
 
 from . import console
 from .actions.outcomes import written
@@ -49,6 +50,7 @@ from .agenda import Agenda
 from .desk import CommandDesk, Errand
 from .front import Evaluated, Front, Verdict
 from .gate import Gate, GateState
+from .guardroom import GuardRoom
 from .guards import Trip
 from .interventions import Interventions, Replay
 from .keeper import CheckpointKeeper, Done
@@ -80,6 +82,7 @@ class Engine:
         link: Optional[Link],
         desk: CommandDesk,
         keeper: CheckpointKeeper,
+        guards: GuardRoom,
         watchdog: Optional[Watchdog] = None,
     ) -> None:
         self.store = store
@@ -100,6 +103,7 @@ class Engine:
         self._writer = writer
         self._link = link
         self._watchdog = watchdog
+        self._guards = guards
         self._first_step = 0
         self._moved = False
         self._lingers = False
@@ -154,6 +158,15 @@ class Engine:
     def continue_run(self, run: str, step: int) -> None:
         """Take up a run that another process began, and left at `step`."""
         self.run, self.step = run, step
+
+    def warm_up_guards(self) -> None:
+        """Let the guards know what was recorded up to here, before this process began."""
+        watched = self._guards.watched
+        if watched:
+            with SessionReader(self.store.folder) as reader:
+                # Every point: an extreme more or less would change what a guard finds usual.
+                found = series(reader.database, points=2**31, runs=[self.run], names=watched)
+            self._guards.warm_up(self.run, found, until=self.step)
 
     def running(self) -> None:
         """Say that training goes on from here."""
@@ -322,7 +335,7 @@ class Engine:
         )
 
     def save_every(self, steps: Optional[int], minutes: Optional[float]) -> None:
-        """Save the state every so many steps, and every so many minutes."""
+        """Save the state every so many steps, and every so many minutes; said before the start."""
         self._save_steps = steps
         if minutes is not None:
             due = Errand(self._save_periodic)

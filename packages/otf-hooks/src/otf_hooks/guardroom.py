@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Callable, Dict, List, Sequence
 
 from otf_session.events import AnyEvent, Metrics, Rewound
+from otf_session.summaries import Series
 
 from .guards import Guard, Trip, Watch
 
@@ -27,6 +28,23 @@ class GuardRoom:
             elif isinstance(event, Rewound):
                 for watch in self._of(event.run):
                     watch.rewound(event.step)
+
+    def warm_up(self, run: str, series: Sequence[Series], until: int) -> None:
+        """Show a run's guards what an earlier process recorded, as if they had seen it."""
+        for found in series:
+            kept = [(s, v) for s, v in zip(found.steps, found.values) if s <= until]
+            if not kept:
+                continue
+            steps = [step for step, _ in kept]
+            values = {found.name: [value for _, value in kept]}
+            metrics = Metrics(run=run, steps=steps, times=[0.0] * len(steps), values=values)
+            for watch in self._of(run):
+                watch.look(metrics)
+
+    @property
+    def watched(self) -> List[str]:
+        """The metrics that any guard looks at."""
+        return sorted({name for guard in self._guards for name in guard.watched})
 
     def _of(self, run: str) -> List[Watch]:
         if run not in self._watches:

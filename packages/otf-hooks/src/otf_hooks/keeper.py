@@ -60,6 +60,7 @@ class CheckpointKeeper:
         self._jobs: queue.Queue[Optional[_Job]] = queue.Queue()
         self._thread: Optional[threading.Thread] = None
         self._every: Optional[float] = None
+        self._due = 0.0
         self._remind: Callable[[], None] = _nobody
 
     @property
@@ -84,8 +85,13 @@ class CheckpointKeeper:
         self._jobs.put(_Job(snapshot, run, step, epoch, label, pinned, done))
 
     def remind(self, seconds: float, remind: Callable[[], None]) -> None:
-        """Call `remind`, in the keeper's thread, whenever so many seconds have passed."""
+        """Call `remind`, in the keeper's thread, whenever so many seconds have passed.
+
+        To be called before the first checkpoint is saved.
+        """
+        assert self._thread is None, "the keeper's thread has begun without it"
         self._every, self._remind = seconds, remind
+        self._due = time.monotonic() + seconds
         self._start()
 
     def flush(self) -> None:
@@ -134,6 +140,9 @@ class CheckpointKeeper:
         """Where a checkpoint lies."""
         return self._session / saved.path
 
+    def _seconds_left(self) -> Optional[float]:
+        return None if self._every is None else max(0.0, self._due - time.monotonic())
+
     def _start(self) -> None:
         if self._thread is None:
             self._thread = threading.Thread(
@@ -144,13 +153,11 @@ class CheckpointKeeper:
     # The keeper's thread
 
     def _write_all(self) -> None:
-        due = time.monotonic() + (self._every or 0.0)
         while True:
             try:
-                left = None if self._every is None else max(0.0, due - time.monotonic())
-                job = self._jobs.get(timeout=left)
+                job = self._jobs.get(timeout=self._seconds_left())
             except queue.Empty:
-                due = time.monotonic() + (self._every or 0.0)
+                self._due += self._every or 0.0
                 self._remind()
                 continue
             try:

@@ -30,6 +30,7 @@ def resume(engine: Engine, order: ResumeOrder) -> None:
     findings = engine.move_to(
         saved, state, run=saved.run, is_new=False, reason="resumed in a new process"
     )
+    engine.warm_up_guards()
     for finding in findings:
         engine.warn(f"Going on is not exact. {finding}")
     console.say(f"going on from step {engine.step} of '{engine.run}', as {saved.id} holds it.")

@@ -19,11 +19,11 @@ app = typer.Typer(name="serve", pretty_exceptions_enable=False)
 def serve(
     host: str = typer.Option("127.0.0.1", help="The address to listen on; this machine only."),
     port: Optional[int] = typer.Option(
-        None, help="The port [default: $ONTHEFLY_DASHBOARD_PORT, else 47621].", show_default=False
+        None, help="The port (default: $ONTHEFLY_DASHBOARD_PORT, else 47621).", show_default=False
     ),
     home: Optional[Path] = typer.Option(
         None,
-        help="The folder that holds sessions [default: $ONTHEFLY_HOME, else your data folder].",
+        help="The folder that holds sessions (default: $ONTHEFLY_HOME, else your data folder).",
         show_default=False,
     ),
     open_browser: bool = typer.Option(False, "--open", help="Open the dashboard in a browser."),

@@ -7,23 +7,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import OrderedDict
-from typing import Callable, Dict, List, Literal, Optional, Tuple, Union
+from typing import Callable, Dict, List, Optional, Tuple, Union
 
-import msgspec
 from otf_session.commands import Outcome
 from otf_session.frames import CommandProgress, CommandReply
 
+from .pending import Pending
+
 #: Commands with an outcome that are remembered, of all sessions together.
 _MOST_ENDED = 1000
-
-
-class Pending(msgspec.Struct, frozen=True, kw_only=True):
-    """A command without an outcome yet. `received` is what the trainer itself has recorded."""
-
-    id: str
-    session: str
-    status: Literal["queued", "received"]
-    progress: Optional[CommandProgress] = None
 
 
 class Case:

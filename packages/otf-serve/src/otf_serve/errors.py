@@ -1,8 +1,10 @@
-"""What can go wrong with the server, in words for the person who starts it.
+"""What can go wrong with the server, in words for the person who starts it or asks it.
 
 ServeError
 ├── PortTaken           something else listens on the port
-└── AlreadyServed       a server of this home listens on it: no fault, but the end of this start
+├── AlreadyServed       a server of this home listens on it: no fault, but the end of this start
+├── NotReachable        no server of this home answers
+└── RequestRefused      the server does not do what it was asked, with its HTTP status
 """
 
 
@@ -21,3 +23,15 @@ class AlreadyServed(ServeError):
         super().__init__(f"otf serve is already running at {address}")
         self.address = address
         self.pid = pid
+
+
+class NotReachable(ServeError):
+    """No server of this home answers on the port."""
+
+
+class RequestRefused(ServeError):
+    """The server does not do what it was asked."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status

@@ -14,11 +14,12 @@ from otf_session.queries import events_of
 
 from .absence import absence
 from .catalog import Catalog
-from .docket import Case, Pending
+from .docket import Case
 from .endpoints import Asked, Endpoint, NotFound, Reply
 from .http import read
 from .hub import LARGEST_COMMAND, Hub
 from .parameters import BadRequest, Parameter, in_path, line, seconds
+from .pending import Pending
 
 _commands = msgspec.json.Decoder(Command)
 

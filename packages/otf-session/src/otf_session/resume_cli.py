@@ -43,6 +43,8 @@ def resume(
         found = Home.find(home)
         order = find_order(found, parse_target(target), replay=replay)
         folder = Path(order.folder)
+    # What follows the target is the script's own, the `--` before it being a habit.
+    command = command[1:] if command and command[0] == "--" else command
     if not command:
         argv = recorded_command(folder)
         was = f" It was started as: {' '.join(argv)}" if argv else ""
@@ -75,3 +77,7 @@ def _run(command: List[str], environment: "dict[str, str]") -> int:
 def main() -> None:
     """The console script `otf-resume`."""
     app()
+
+
+if __name__ == "__main__":
+    main()

@@ -8,7 +8,7 @@ const SIZE = 3.5;
 /** A pointer this near to a marker means it. */
 const REACH_PX = 6;
 
-/** How a kind looks: its colour, and how strong its line is. What matters more is drawn later. */
+/** How a kind looks: its colour, and how strong its line is. What matters more comes later. */
 const LOOKS: Record<MarkerKind, { color: string; alpha: number }> = {
   checkpoint: { color: "--text-muted", alpha: 0.22 },
   test: { color: "--text-muted", alpha: 0.45 },
@@ -19,15 +19,17 @@ const LOOKS: Record<MarkerKind, { color: string; alpha: number }> = {
   guard: { color: "--red", alpha: 0.75 },
 };
 
-const ORDER = Object.keys(LOOKS) as MarkerKind[];
+/** What matters most first: where shapes would overlap, only the first of them is drawn. */
+const ORDER = (Object.keys(LOOKS) as MarkerKind[]).reverse();
 
 /** Thin lines, with a shape for each kind at their upper end. */
 export function drawMarkers(plot: uPlot, markers: readonly Marker[], theme: ChartTheme): void {
   const { min, max } = plot.scales.x ?? {};
   if (min === undefined || max === undefined || markers.length === 0) return;
   const inSight = markers.filter(({ step }) => step >= min && step <= max);
+  const taken = new Set<number>();
   plot.ctx.save();
-  for (const kind of ORDER) drawKind(plot, kind, inSight, theme);
+  for (const kind of ORDER) drawKind(plot, kind, inSight, theme, taken);
   plot.ctx.restore();
 }
 
@@ -36,32 +38,52 @@ function drawKind(
   kind: MarkerKind,
   markers: readonly Marker[],
   theme: ChartTheme,
+  taken: Set<number>,
 ): void {
   const { ctx, bbox } = plot;
   const scale = devicePixelRatio;
   const { color, alpha } = LOOKS[kind];
+  const places = placesOf(plot, kind, markers);
   ctx.strokeStyle = theme.color(color);
   ctx.fillStyle = theme.color(color);
   ctx.lineWidth = scale;
-  // Shapes nearer than their own width would be one smear, and slow to draw.
+  ctx.globalAlpha = alpha;
+  ctx.setLineDash([2 * scale, 3 * scale]);
+  ctx.beginPath();
+  for (const x of places) {
+    ctx.moveTo(x, bbox.top - 2 * scale);
+    ctx.lineTo(x, bbox.top + bbox.height);
+  }
+  ctx.stroke();
+  ctx.globalAlpha = 1;
+  ctx.beginPath();
+  for (const x of places) {
+    if (take(x, Math.round(2 * SIZE * scale), taken)) {
+      SHAPES[kind](ctx, x, bbox.top - 7 * scale, SIZE * scale);
+    }
+  }
+  ctx.fill();
+}
+
+/** Where the markers of a kind stand; lines nearer than this would be one smear, and slow to draw. */
+function placesOf(plot: uPlot, kind: MarkerKind, markers: readonly Marker[]): number[] {
+  const places: number[] = [];
   let free = -Infinity;
   for (const marker of markers) {
     if (marker.kind !== kind) continue;
     const x = Math.round(plot.valToPos(marker.step, "x", true));
     if (x < free) continue;
-    free = x + 2 * SIZE * scale;
-    ctx.globalAlpha = alpha;
-    ctx.setLineDash([2 * scale, 3 * scale]);
-    ctx.beginPath();
-    ctx.moveTo(x, bbox.top - 2 * scale);
-    ctx.lineTo(x, bbox.top + bbox.height);
-    ctx.stroke();
-    ctx.globalAlpha = 1;
-    ctx.setLineDash([]);
-    ctx.beginPath();
-    SHAPES[kind](ctx, x, bbox.top - 7 * scale, SIZE * scale);
-    ctx.fill();
+    free = x + 3 * devicePixelRatio;
+    places.push(x);
   }
+  return places;
+}
+
+/** Whether a place is free; from now on it is not, nor is what is nearer to it than `width`. */
+function take(x: number, width: number, taken: Set<number>): boolean {
+  if (taken.has(x)) return false;
+  for (let at = x - width; at <= x + width; at += 1) taken.add(at);
+  return true;
 }
 
 /** Each draws around `x`, `y`, as far as `r` to every side. */
@@ -70,7 +92,10 @@ const SHAPES: Record<
   (ctx: CanvasRenderingContext2D, x: number, y: number, r: number) => void
 > = {
   checkpoint: (ctx, x, y, r) => ctx.rect(x - 0.6 * r, y - 0.6 * r, 1.2 * r, 1.2 * r),
-  test: (ctx, x, y, r) => ctx.arc(x, y, 0.9 * r, 0, 2 * Math.PI),
+  test: (ctx, x, y, r) => {
+    ctx.moveTo(x + 0.9 * r, y);
+    ctx.arc(x, y, 0.9 * r, 0, 2 * Math.PI);
+  },
   pause: (ctx, x, y, r) => {
     ctx.rect(x - 0.9 * r, y - r, 0.65 * r, 2 * r);
     ctx.rect(x + 0.25 * r, y - r, 0.65 * r, 2 * r);
@@ -89,7 +114,9 @@ function polygon(
   corners: readonly number[],
 ): void {
   for (let index = 0; index < corners.length; index += 2) {
-    ctx.lineTo(x + r * (corners[index] ?? 0), y + r * (corners[index + 1] ?? 0));
+    const corner = [x + r * (corners[index] ?? 0), y + r * (corners[index + 1] ?? 0)] as const;
+    if (index === 0) ctx.moveTo(...corner);
+    else ctx.lineTo(...corner);
   }
   ctx.closePath();
 }

@@ -63,6 +63,11 @@ export function argumentsText(command: Command): string {
   }
 }
 
+/** Who asked for a command, to somebody who did not. */
+export function authorText(author: string): string {
+  return author === "dashboard" ? "from another dashboard" : `by ${author}`;
+}
+
 /** Why a command was refused, or what it brought about. */
 export function outcomeText(outcome: Outcome | null): string {
   if (!outcome) return "";

@@ -3,7 +3,9 @@ import type { CheckpointFailed, CheckpointRemoved, CheckpointSaved } from "../wi
 /** The checkpoints of a session that are kept, and those that could not be written. */
 export class CheckpointBook {
   readonly #kept = new Map<string, CheckpointSaved>();
-  readonly failures: CheckpointFailed[] = [];
+  /** How many could not be written, and the last of them. */
+  failures = 0;
+  failure: CheckpointFailed | null = null;
 
   save(event: CheckpointSaved): void {
     this.#kept.set(checkpointKey(event), event);
@@ -17,7 +19,8 @@ export class CheckpointBook {
   }
 
   fail(event: CheckpointFailed): void {
-    this.failures.push(event);
+    this.failures += 1;
+    this.failure = event;
   }
 
   get size(): number {

@@ -153,6 +153,11 @@ export class CommandTracker {
     return this.#of(session).get(id);
   }
 
+  /** How many commands of a session are known. */
+  count(session: string): number {
+    return this.#of(session).size;
+  }
+
   /** All commands of a session, the newest first. */
   all(session: string): TrackedCommand[] {
     return [...this.#of(session).values()].sort((a, b) => b.time - a.time);
@@ -184,7 +189,11 @@ export class CommandTracker {
 
   /** The newest command that there is something to tell of and that none of the above tells of. */
   news(session: string): TrackedCommand | undefined {
-    const told = new Set([...this.failures(session), ...this.results(session)]);
+    const told = new Set([
+      ...this.running(session),
+      ...this.failures(session),
+      ...this.results(session),
+    ]);
     return this.#unread(session, (one) => !told.has(one) && one.stage !== "unanswered").at(-1);
   }
 

@@ -57,7 +57,10 @@ export class Dashboard {
       request: (path) => parts.transport.request(path),
       send: (frame) => this.#send(frame),
       onChange: this.#changed,
-      onSnapshot: ({ session, commands }) => this.#tracker.recorded(session.id, commands),
+      onSnapshot: ({ session, commands }) => {
+        this.#tracker.recorded(session.id, commands);
+        if (session.connected !== true) this.#tracker.trainerLost(session.id);
+      },
     });
   }
 

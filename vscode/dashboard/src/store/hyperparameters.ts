@@ -42,7 +42,8 @@ export function parseValue(
   if (typeof field.value === "string") {
     return typed === "" ? { problem: `${field.name} is a text.` } : { value: typed };
   }
-  const value = Number(typed);
+  // What is shown has a proper minus sign, and may have been copied from there.
+  const value = Number(typed.replaceAll("\u2212", "-"));
   if (typed === "" || !Number.isFinite(value)) return { problem: `${field.name} is a number.` };
   const low = field.low ?? null;
   const high = field.high ?? null;

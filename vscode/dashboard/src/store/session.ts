@@ -69,7 +69,8 @@ export class SessionModel {
   readonly hyperparameters = new Map<string, HyperparametersDeclared>();
   readonly limits = new Map<string, LimitsChanged>();
   readonly determinism = new Map<string, DeterminismAssessed>();
-  readonly guards: GuardTripped[] = [];
+  /** How often each guard has tripped, and the last time it did. */
+  readonly guards = new Map<string, { newest: GuardTripped; count: number }>();
   readonly rewinds: Rewound[] = [];
   epochs: EpochStarted[];
   /** That nothing has moved for a while, as long as nothing does. */
@@ -266,7 +267,8 @@ export class SessionModel {
   }
 
   #guard(event: GuardTripped): void {
-    this.guards.push(event);
+    const count = (this.guards.get(event.guard)?.count ?? 0) + 1;
+    this.guards.set(event.guard, { newest: event, count });
     this.markers.add(guardMarker(event));
     this.log.mark(guardMark(event));
   }

@@ -88,6 +88,7 @@ function AmountDialog(props: {
             data-testid={`${kind}-amount`}
             autoFocus
             value={amount.value}
+            onFocus={(event) => event.currentTarget.select()}
             onInput={(event) => (amount.value = event.currentTarget.value)}
           />
           <select

@@ -24,7 +24,7 @@ export function BottomPanel(props: {
   const isOpen = useSignal(true);
   const all = model.log.items();
   const items = useMemo(() => filterLog(all, filter.value), [all, filter.value]);
-  const counts = { log: items.length, record: dashboard.commands.all(model.id).length };
+  const counts = { log: items.length, record: dashboard.commands.count(model.id) };
   const show = (next: Part): void => {
     isOpen.value = next !== part || !isOpen.value;
     props.onPart(next);

@@ -7,19 +7,18 @@ import { Notice } from "./notice";
 /** That a checkpoint could not be written, until it is dismissed or happens again. */
 export function CheckpointFailures(props: { model: SessionModel }) {
   useDashboard();
-  const { failures } = props.model.checkpoints;
+  const { failure, failures } = props.model.checkpoints;
   const dismissed = useSignal(0);
-  const newest = failures.at(-1);
-  if (!newest || dismissed.value === failures.length) return null;
+  if (!failure || dismissed.value === failures) return null;
   return (
     <Notice
       tone="warning"
       testid="checkpoint-failed"
-      onDismiss={() => (dismissed.value = failures.length)}
+      onDismiss={() => (dismissed.value = failures)}
     >
-      The checkpoint at step {formatCount(newest.step)} ({newest.label}) could not be written:{" "}
-      {newest.reason} Training goes on without it.
-      {failures.length > 1 && ` ${formatCount(failures.length)} have failed in all.`}
+      The checkpoint at step {formatCount(failure.step)} ({failure.label}) could not be written:{" "}
+      {failure.reason} Training goes on without it.
+      {failures > 1 && ` ${formatCount(failures)} have failed in all.`}
     </Notice>
   );
 }

@@ -99,7 +99,7 @@ function CheckpointTable(props: {
                   <td class="table-when" title={formatDate(time)}>
                     {formatAgo(time, now)}
                   </td>
-                  <td>
+                  <td class="table-action">
                     <button
                       type="button"
                       class="text-button"

@@ -1,4 +1,4 @@
-import { COMMAND_LABELS, outcomeText } from "../format/command";
+import { authorText, COMMAND_LABELS, outcomeText } from "../format/command";
 import { stageText } from "../format/stage";
 import type { TrackedCommand } from "../store/commands";
 import type { SessionModel } from "../store/session";
@@ -61,7 +61,7 @@ function Running(props: { model: SessionModel; command: TrackedCommand }) {
         />
         <span class="running-text">
           {stageText(command)}
-          {!command.isOwn && `, by ${command.author}`}
+          {!command.isOwn && `, ${authorText(command.author)}`}
         </span>
         <button
           type="button"

@@ -1,5 +1,5 @@
 import { useEffect } from "preact/hooks";
-import { argumentsText, COMMAND_LABELS, outcomeText } from "../format/command";
+import { argumentsText, authorText, COMMAND_LABELS, outcomeText } from "../format/command";
 import { stageText } from "../format/stage";
 import { isOpen } from "../store/commands";
 import type { SessionModel } from "../store/session";
@@ -24,7 +24,7 @@ export function CommandStatus(props: { model: SessionModel }) {
   const text = command && [
     COMMAND_LABELS[command.command.kind],
     argumentsText(command.command),
-    command.isOwn ? "" : `by ${command.author}`,
+    command.isOwn ? "" : authorText(command.author),
   ];
   const outcome = command ? outcomeText(command.outcome) : "";
   return (

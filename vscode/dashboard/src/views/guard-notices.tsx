@@ -19,20 +19,15 @@ export function GuardNotices(props: { model: SessionModel }) {
   useDashboard();
   const { model } = props;
   const dismissed = useSignal(new Map<string, number>());
-  const byGuard = new Map<string, GuardTripped[]>();
-  for (const trip of model.guards) {
-    byGuard.set(trip.guard, [...(byGuard.get(trip.guard) ?? []), trip]);
-  }
   return (
     <>
-      {[...byGuard].map(([guard, trips]) => {
-        const newest = trips.at(-1);
-        if (!newest || dismissed.value.get(guard) === trips.length) return null;
+      {[...model.guards].map(([guard, { newest, count }]) => {
+        if (dismissed.value.get(guard) === count) return null;
         const dismiss = (): void => {
-          dismissed.value = new Map(dismissed.value).set(guard, trips.length);
+          dismissed.value = new Map(dismissed.value).set(guard, count);
         };
         return (
-          <GuardNotice key={guard} model={model} trip={newest} count={trips.length} onDismiss={dismiss} />
+          <GuardNotice key={guard} model={model} trip={newest} count={count} onDismiss={dismiss} />
         );
       })}
     </>

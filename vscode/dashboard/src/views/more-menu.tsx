@@ -66,7 +66,6 @@ export function MoreMenu(props: { controls: Controlling }) {
     >
       {(close) => (
         <div class="menu-groups">
-          {controls.blocked !== null && <p class="menu-why">{controls.blocked}</p>}
           {GROUPS.map(({ title, entries }) => (
             <section key={title} class="menu-group" aria-label={title}>
               <h3>{title}</h3>

@@ -50,7 +50,14 @@ function StateNotice(props: { state: SessionState; reason: string }) {
       </Notice>
     );
   }
-  if (props.reason === "") return null;
+  if (props.reason === "" || isBrief(props.state, props.reason)) return null;
   if (props.state === "failed") return <Notice tone="danger">Failed: {props.reason}</Notice>;
   return <Notice>{props.reason}</Notice>;
+}
+
+const BRIEF = 48;
+
+/** Whether a reason is short and harmless enough to stand beside the state. */
+export function isBrief(state: SessionState, reason: string): boolean {
+  return reason !== "" && reason.length <= BRIEF && state !== "failed" && state !== "lost";
 }

@@ -73,7 +73,7 @@ export function Popover(props: {
 
 /** Move the focus to the next button that can be pressed; `false` when there is none. */
 function moveFocus(root: HTMLElement | null, by: 1 | -1): boolean {
-  const buttons = [...(root?.querySelectorAll<HTMLButtonElement>("button:enabled") ?? [])];
+  const buttons = [...(root?.querySelectorAll<HTMLButtonElement>("button:not([disabled])") ?? [])];
   if (buttons.length < 2) return false;
   const at = buttons.indexOf(document.activeElement as HTMLButtonElement);
   buttons.at((at + by) % buttons.length)?.focus();

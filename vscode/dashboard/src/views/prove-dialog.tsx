@@ -38,6 +38,7 @@ export function ProveDialog(props: { model: SessionModel; onClose: () => void })
             data-testid="prove-steps"
             autoFocus
             value={steps.value}
+            onFocus={(event) => event.currentTarget.select()}
             onInput={(event) => (steps.value = event.currentTarget.value)}
           />
         </Field>

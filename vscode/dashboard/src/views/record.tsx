@@ -1,9 +1,10 @@
 import { useSignal } from "@preact/signals";
+import { memo } from "preact/compat";
 import { argumentsText, COMMAND_LABELS, outcomeText } from "../format/command";
 import { formatCount } from "../format/number";
 import { STAGE_LABELS, stageText } from "../format/stage";
 import { formatClock, formatDate } from "../format/time";
-import type { TrackedCommand } from "../store/commands";
+import type { CommandStage, TrackedCommand } from "../store/commands";
 import type { SessionModel } from "../store/session";
 import { useDashboard } from "./context";
 import { Changes, changesOf } from "./hyperparameter-outcome";
@@ -38,7 +39,12 @@ export function Record(props: { model: SessionModel }) {
         </thead>
         <tbody>
           {commands.slice(0, shown.value).map((command) => (
-            <Row key={command.id} command={command} />
+            <Row
+              key={command.id}
+              command={command}
+              stage={command.stage}
+              done={command.progress?.done ?? 0}
+            />
           ))}
         </tbody>
       </table>
@@ -53,9 +59,14 @@ export function Record(props: { model: SessionModel }) {
   );
 }
 
-function Row(props: { command: TrackedCommand }) {
-  const { command } = props;
-  const { id, time, author, stage, outcome, step, phase, progress } = command;
+/** A command changes in place, and with its stage or its progress; else it is not rendered anew. */
+const Row = memo(function Row(props: {
+  command: TrackedCommand;
+  stage: CommandStage;
+  done: number;
+}) {
+  const { command, stage } = props;
+  const { id, time, author, outcome, step, phase, progress } = command;
   const { kind } = command.command;
   const given = argumentsText(command.command);
   const changes = changesOf(command);
@@ -83,7 +94,7 @@ function Row(props: { command: TrackedCommand }) {
       </td>
     </tr>
   );
-}
+});
 
 /** What an outcome says beside the values that are listed below it. */
 function ownWords(outcome: TrackedCommand["outcome"]): string {

@@ -8,6 +8,7 @@ import { useDashboard } from "./context";
 import { Controls } from "./controls";
 import { DeterminismBadge } from "./determinism-badge";
 import { ProgressBar } from "./progress-bar";
+import { isBrief } from "./notices";
 import { StatePill } from "./state-pill";
 
 /** What the session is, what it is doing, and the buttons that change that. */
@@ -22,6 +23,7 @@ export function SessionHeader(props: { model: SessionModel }) {
           {model.id}
         </code>
         <StatePill state={model.state} connected={model.connected} />
+        <StateReason model={model} />
         <DeterminismBadge model={model} />
         {!model.connected && (model.state === "running" || model.state === "paused") && (
           <span class="unlinked" title="The training process runs, but does not reach this server.">
@@ -37,6 +39,13 @@ export function SessionHeader(props: { model: SessionModel }) {
       <ProgressBar model={model} />
     </header>
   );
+}
+
+/** Why the run is in its state, where that takes few words; more of them make a notice. */
+function StateReason(props: { model: SessionModel }) {
+  const reason = props.model.currentRun?.reason ?? "";
+  if (!isBrief(props.model.state, reason)) return null;
+  return <span class="state-reason">{reason}</span>;
 }
 
 function Facts(props: { model: SessionModel }) {

@@ -229,6 +229,7 @@ class Trainer:
             or (self._validation_step is None and not (val_loader is None and test_loader is None)),
             needs_test_loader=self._test_after,
         )
+        _check_watched(self._guards, val_loader)
         if not setup.model.training:
             console.say("warning: the model is in eval mode; call model.train() before fit.")
         if seed is not None:
@@ -302,6 +303,7 @@ class Trainer:
     ) -> None:
         """Start a run: a new one, or where the order says."""
         engine.start(loop)
+        engine.save_every(self._every_steps, self._every_minutes)
         if order is None:
             engine.start_run(_free_name(engine.store.folder, name))
             engine.save("initial")
@@ -310,7 +312,6 @@ class Trainer:
         engine.declare_hyperparameters()
         engine.limits_changed()
         engine.assessed(loop.position.findings())
-        engine.save_every(self._every_steps, self._every_minutes)
         self._tunables.on_registered = engine.declare_hyperparameters
         console.say(
             f"recording run '{engine.run}' in session {engine.store.id}; "
@@ -357,6 +358,16 @@ def _check_positive(name: str, value: Any) -> None:
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if value is not None and not (is_number and value > 0):
         raise ArgumentError(f"{name} is {value!r}; it is a number greater than 0, or None.")
+
+
+def _check_watched(guards: Sequence[Guard], val_loader: Any) -> None:
+    for guard in guards:
+        missing = [name for name in guard.watched if name.startswith("val_")]
+        if missing and val_loader is None:
+            raise ArgumentError(
+                f"guards has a {type(guard).__name__} that watches {missing[0]}, and without "
+                "val_loader= there is none. Pass val_loader= to fit, or have it watch 'loss'."
+            )
 
 
 def _free_name(folder: Path, name: str) -> str:

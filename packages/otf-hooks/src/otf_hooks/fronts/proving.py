@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Iterator, List, Tuple
 
-from .. import randomness
+from .. import randomness, sources
 from ..batches import copied
 from ..errors import NotPossible
 from ..front import KeepGoing
@@ -31,11 +31,13 @@ def retrain(loop: TrainingLoop, steps: int, keep_going: KeepGoing) -> List[Trace
     live = loop.position.batches()
     held: List[_Held] = []
     traces: List[Trace] = []
+    after = sources.capture(loop.loader)
     try:
         first = _train(loop, _holding(live, held), steps, keep_going, done=0, total=2 * steps)
         if not held:
             raise NotPossible("The epoch has no batch left. Ask again in the next epoch.")
         traces.append(first)
+        after = sources.capture(loop.loader)
         if len(held) == len({entry.step for entry in first}):
             _go_back(loop, before)
             count = len(held)
@@ -47,6 +49,8 @@ def retrain(loop: TrainingLoop, steps: int, keep_going: KeepGoing) -> List[Trace
         _go_back(loop, before)
         if not keeps_its_place(loop.loader):
             loop.position.put_back(held, live)
+            # What was read ahead of the run has been drawn, and stays so.
+            sources.restore(loop.loader, after)
         loop.moved()
     return traces
 

@@ -94,12 +94,13 @@ def default_training_step(setup: Setup, precision: Precision, clip: Optional[flo
         with precision.autocast():
             loss = checked_loss(loss_fn(model(*args, **kwargs), target), "loss_fn")
         scaler.scale(loss).backward()
+        metrics = {"loss": loss}
         if clip is not None:
             scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
+            metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
         scaler.step(optimizer)
         scaler.update()
-        return {"loss": loss}
+        return metrics
 
     # Two, and the usual batch in place: every statement of a step is paid for millions of times.
     return plain if setup.amp_type is None and clip is None else scaled

@@ -23,7 +23,7 @@ from ..errors import LoaderError, NotPossible
 from ..front import Evaluated, KeepGoing, Verdict
 from ..hyperparameters import Hyperparameters
 from ..limits import Limits
-from ..loaders import Loader
+from ..loaders import Loader, keeps_its_place
 from ..position import DataPosition
 from ..recorder import version_of
 from ..trace import Trace, Tracer
@@ -62,7 +62,8 @@ class TrainingLoop:
         self._validation_step = validation_step
         self._val_every = val_every
         self._test_after = test_after
-        self._watch_gradients = watch_gradients
+        # A float16 scaler skips steps with infinite gradients by itself: they are its business.
+        self._watch_gradients = watch_gradients and setup.amp_type is not torch.float16
         self.limits = limits
         self.hyperparameters = hyperparameters
         self.phase = "between"
@@ -220,7 +221,9 @@ class TrainingLoop:
         batch = loaded if move is None else move(loaded)
         step = self._engine.step + number
         self._step_state["step"] = step
-        tracer.before_step(step + 1, self.batch_indices(step + 1), batch)
+        # A loader that keeps its own place is not asked for its sampler's order.
+        indices = [] if keeps_its_place(self.loader) else self.batch_indices(step + 1)
+        tracer.before_step(step + 1, indices, batch)
         tracer.after_step(self._training_step(batch, self._step_state)["loss"])
         if self._steps_scheduler_by_step:
             self.hyperparameters.step_scheduler()
