@@ -112,6 +112,8 @@ class Paces:
     def step_begins(self) -> None:
         """Called at the beginning of each forward pass."""
         now, busy = time.perf_counter(), self._engine.keeper.is_busy
+        if self._left < 0:
+            return
         if self._began:
             self._count((now - self._began) * 1e3, busy)
         if self._calm_left == 0 and not busy:
@@ -131,10 +133,10 @@ class Paces:
 
     def _save_or_end(self) -> None:
         self._calm_left = CALM_STEPS
-        if self._left == 0:
-            self._engine.stop()
-            return
         self._left -= 1
+        if self._left < 0:
+            self._engine.desk.post(Errand(self._engine.stop))
+            return
         self._write_began = time.perf_counter()
         self._engine.save("bench")
 

@@ -12,6 +12,7 @@ import random
 import signal
 import sys
 import time
+from pathlib import Path
 from typing import Any, Callable, Dict, Iterator, List
 
 import numpy as np
@@ -30,6 +31,9 @@ from torch.utils.data import (
     WeightedRandomSampler,
     get_worker_info,
 )
+
+#: Where the tests are started from.
+ROOT = Path(__file__).parents[2]
 
 SAMPLES, BATCH, EPOCHS = 48, 4, 3
 STEPS_PER_EPOCH = SAMPLES // BATCH

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -24,9 +23,8 @@ from otf_session.commands import (
 from otf_session.events import CheckpointSaved, CommandChanged, Rewound
 
 from .record import of, series, summary
-from .scenarios import SCENARIOS, STEPS, STEPS_PER_EPOCH, Steered, bare, make
+from .scenarios import ROOT, SCENARIOS, STEPS, STEPS_PER_EPOCH, Steered, bare, make
 
-ROOT = Path(__file__).parents[2]
 #: In the midst of the first, the second and the third epoch.
 FIRST, SECOND, THIRD = 5, STEPS_PER_EPOCH + 5, 2 * STEPS_PER_EPOCH + 3
 

@@ -8,7 +8,7 @@ import os
 import pickle
 import tempfile
 from pathlib import Path
-from typing import Any, Dict, NamedTuple
+from typing import Any, BinaryIO, Dict, NamedTuple, Optional
 
 import torch
 
@@ -75,7 +75,13 @@ def _write(path: Path, state: Dict[str, Any]) -> Written:
     temporary = Path(name)
     try:
         with os.fdopen(descriptor, "wb") as file:
-            torch.save({"format": FORMAT, **state}, file)
+            remembering = _Remembering(file)
+            try:
+                torch.save({"format": FORMAT, **state}, remembering)
+            except RuntimeError:
+                if remembering.error is not None:
+                    raise remembering.error from None
+                raise
             file.flush()
             os.fsync(file.fileno())
         digest = _sha256(temporary)
@@ -86,6 +92,24 @@ def _write(path: Path, state: Dict[str, Any]) -> Written:
             temporary.unlink()
         raise
     return Written(path, size, digest)
+
+
+class _Remembering:
+    """A file that remembers why it could not be written, of which torch's writer says nothing."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.error: Optional[OSError] = None
+
+    def write(self, data: bytes) -> int:
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            self.error = self.error or error
+            raise
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def _sha256(path: Path) -> str:
