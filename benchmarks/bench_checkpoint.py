@@ -100,7 +100,7 @@ class Paces:
 
     def __init__(self, engine, writes: int) -> None:
         self._engine = engine
-        self._left = writes
+        self._count = writes
         self._calm_left = CALM_STEPS
         self._began = 0.0
         self._was_busy = False
@@ -112,30 +112,21 @@ class Paces:
     def step_begins(self) -> None:
         """Called at the beginning of each forward pass."""
         now, busy = time.perf_counter(), self._engine.keeper.is_busy
-        if self._left < 0:
-            return
-        if self._began:
-            self._count((now - self._began) * 1e3, busy)
-        if self._calm_left == 0 and not busy:
-            self._save_or_end()
-            # What that took is no part of a step.
-            now, busy = time.perf_counter(), self._engine.keeper.is_busy
-        self._began, self._was_busy = now, busy
-
-    def _count(self, ms: float, busy: bool) -> None:
         if busy and self._was_busy:
-            self.writing.append(ms)
-        elif not busy and not self._was_busy:
-            self.calm.append(ms)
+            self.writing.append((now - self._began) * 1e3)
+        elif self._was_busy and self._write_began:
+            self.writes.append(now - self._write_began)
+        elif self._began and not busy:
+            self.calm.append((now - self._began) * 1e3)
             self._calm_left -= 1
-        elif self._was_busy:
-            self.writes.append(time.perf_counter() - self._write_began)
+            if self._calm_left == 0:
+                self._engine.desk.post(Errand(self._save_or_end))
+        self._began, self._was_busy = now, busy
 
     def _save_or_end(self) -> None:
         self._calm_left = CALM_STEPS
-        self._left -= 1
-        if self._left < 0:
-            self._engine.desk.post(Errand(self._engine.stop))
+        if len(self.writes) == self._count:
+            self._engine.stop()
             return
         self._write_began = time.perf_counter()
         self._engine.save("bench")

@@ -43,7 +43,7 @@ def bare(width: int, batch: int, steps: int) -> float:
 def attached(width: int, batch: int, steps: int, port: int, *, own_step: bool) -> float:
     """Seconds per step from the first step's start to the last one's end, as in the bare loop."""
     model, optimizer, loss_fn, loader = build(width, batch)
-    trainer = Trainer(project="bench", run_name="r", max_steps=steps, dashboard_port=port)
+    trainer = Trainer(project="bench", run_name="r", max_steps=steps + 1, dashboard_port=port)
     if own_step:
 
         @trainer.training_step
@@ -72,11 +72,10 @@ class Timed:
         time.sleep(0.3)
         batches = self._batches[: self._steps]
         began = time.perf_counter()
-        try:
-            yield from batches
-        finally:
-            # Reached when the trainer, after its last step, lets go of the iterator.
-            self.seconds = time.perf_counter() - began
+        yield from batches
+        # Reached when the trainer, after the last step that counts, asks for one more.
+        self.seconds = time.perf_counter() - began
+        yield self._batches[0]
 
 
 def measure(label: str, width: int, batch: int, steps: int, port: int, claim: float) -> None:

@@ -555,7 +555,8 @@ def test_a_server_that_goes_while_it_is_waited_for_is_said(start, port, home, mo
         trainer.react = react
         message = said(invoke(app, "pause", "--port", port), 3)
     assert "does not answer" in message
-    assert "otf serve" in message
+    assert "Start it again: otf serve." in message
+    assert message.endswith("What became of the command is shown by: otf ctl list\n")
     store.close()
 
 

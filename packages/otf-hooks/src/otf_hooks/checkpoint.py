@@ -8,7 +8,7 @@ import os
 import pickle
 import tempfile
 from pathlib import Path
-from typing import Any, BinaryIO, Dict, NamedTuple, Optional
+from typing import IO, Any, BinaryIO, Dict, NamedTuple, Optional, cast
 
 import torch
 
@@ -77,7 +77,7 @@ def _write(path: Path, state: Dict[str, Any]) -> Written:
         with os.fdopen(descriptor, "wb") as file:
             remembering = _Remembering(file)
             try:
-                torch.save({"format": FORMAT, **state}, remembering)
+                torch.save({"format": FORMAT, **state}, cast("IO[bytes]", remembering))
             except RuntimeError:
                 if remembering.error is not None:
                     raise remembering.error from None

@@ -13,7 +13,7 @@ import time
 import traceback
 from collections import deque
 from functools import partial
-from typing import Callable, Deque, NamedTuple, Optional, Protocol, Union
+from typing import Callable, Deque, List, NamedTuple, Optional, Protocol, Union
 
 from otf_session.commands import (
     Cancel,
@@ -144,6 +144,14 @@ class CommandDesk:
                 continue
             name = command_name(item.command)
             self.answer(item, Refused(reason=f"The run has ended; there is nothing to {name}."))
+
+    def refuse_left(self, requests: List[CommandRequest]) -> None:
+        """Answer what an earlier process of this session received and left open."""
+        for request in requests:
+            self.answer(
+                request,
+                Refused(reason="The process that received it ended before it was applied."),
+            )
 
     # Long commands
 

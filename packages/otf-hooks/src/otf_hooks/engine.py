@@ -303,8 +303,9 @@ class Engine:
         if self.gate.state is GateState.RUNNING:
             self.pause("ran for as long as was asked")
 
-    def assessed(self, findings: List[str]) -> None:
+    def assess(self) -> None:
         """Record whether going back and resuming will be exact, as far as it is known beforehand."""
+        findings = self.front.findings()
         self.recorder.add(
             DeterminismAssessed(
                 time=time.time(), run=self.run, exact=not findings, findings=findings
@@ -313,7 +314,14 @@ class Engine:
 
     # Checkpoints
 
-    def save(self, label: str, *, pinned: bool = False, done: Optional[Done] = None) -> None:
+    def save(
+        self,
+        label: str,
+        *,
+        pinned: bool = False,
+        score: Optional[float] = None,
+        done: Optional[Done] = None,
+    ) -> None:
         """Copy the whole state now and write it in the background."""
         try:
             state = {**self.front.capture(), "interventions": self.interventions.state()}
@@ -331,6 +339,7 @@ class Engine:
             epoch=self.epoch,
             label=label,
             pinned=pinned,
+            score=score,
             done=done,
         )
 
@@ -370,13 +379,17 @@ class Engine:
         *,
         run: str,
         is_new: bool,
+        left_step: int,
         reason: str,
     ) -> List[str]:
-        """Put training where a checkpoint was made; what could not be restored, as sentences."""
-        left_run, left_step = self.run, self.step
+        """Put training where a checkpoint was made; what could not be restored, as sentences.
+
+        `left_step` is where the run that is gone on with was.
+        """
+        left_run = self.run
         findings = self.front.restore(state)
         if run != left_run and left_run:
-            self.changed(RunState.STOPPED, f"left at step {left_step} for {run}", run=left_run)
+            self.changed(RunState.STOPPED, f"left at step {self.step} for {run}", run=left_run)
         self.interventions.load(state["interventions"])
         self.epoch = int(state["epoch"])
         if is_new:
@@ -389,7 +402,7 @@ class Engine:
                     run=run,
                     step=self.step,
                     epoch=self.epoch,
-                    left_step=left_step if run == left_run else self.step,
+                    left_step=left_step,
                     checkpoint=saved.id,
                     reason=reason,
                     exact=not findings,
@@ -397,6 +410,7 @@ class Engine:
                 )
             )
         if run != left_run:
+            self.assess()
             self.changed(RunState.PAUSED if self.gate.is_paused else RunState.RUNNING, reason)
         self._moved = True
         return findings

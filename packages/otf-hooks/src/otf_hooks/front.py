@@ -63,6 +63,9 @@ class Front(Protocol):
     def retrain(self, steps: int, keep_going: KeepGoing) -> List[Trace]:
         """Train so many steps twice from here, and leave everything as it was; both traces."""
 
+    def findings(self) -> List[str]:
+        """Why going back will not be exact, as far as it is known beforehand; none where it will."""
+
     def batch_indices(self, step: int) -> List[int]:
         """The dataset indices of the batch that `step` was trained on, where they can be told."""
 

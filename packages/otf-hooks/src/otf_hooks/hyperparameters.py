@@ -22,6 +22,9 @@ CLIP = "grad_clip_norm"
 
 _Bounds = Tuple[Optional[float], Optional[float]]
 
+#: The greatest number below 1: a beta of 1 has the optimizer divide by zero.
+_BELOW_ONE = math.nextafter(1.0, 0.0)
+
 #: What an optimizer's entries may be; of others only that they are numbers is known.
 _BOUNDS: Dict[str, _Bounds] = {
     "lr": (0.0, None),
@@ -33,8 +36,8 @@ _BOUNDS: Dict[str, _Bounds] = {
     "rho": (0.0, 1.0),
     "lambd": (0.0, None),
     "lr_decay": (0.0, None),
-    "betas.0": (0.0, 1.0),
-    "betas.1": (0.0, 1.0),
+    "betas.0": (0.0, _BELOW_ONE),
+    "betas.1": (0.0, _BELOW_ONE),
 }
 #: Written by schedulers and by torch itself: not a person's to change.
 _NOT_OFFERED = ("initial_lr", "max_lr", "min_lr", "max_momentum", "base_momentum")
@@ -87,12 +90,13 @@ class Tunables:
         self._tunables[name] = self._tunables[name]._replace(value=value)
 
     def load(self, values: Dict[str, Value]) -> None:
-        """Take over values; one that is not registered yet is kept until it is."""
-        for name, value in values.items():
-            if name in self._tunables:
-                self.put(name, value)
-            else:
-                self._loaded[name] = value
+        """Be as when these values were kept: what was not registered then is its default again.
+
+        One that is not registered yet is kept until it is.
+        """
+        self._loaded = {k: value for k, value in values.items() if k not in self._tunables}
+        for name, tunable in list(self._tunables.items()):
+            self.put(name, values.get(name, tunable.default))
 
 
 class Hyperparameters:
@@ -176,6 +180,9 @@ class Hyperparameters:
             for name, value in command.values.items()
             for entry in self._plan(name, value, groups)
         ]
+        for name, number, value in planned:
+            if name == "lr" and number is not None and value:
+                self._check_scalable(number, command.hold)
         before = [self._now(name, number) for name, number, _ in planned]
         if command.hold is False:
             self._release(groups)
@@ -293,9 +300,19 @@ class Hyperparameters:
             self._remember_schedule()
             assert self._scheduled is not None
             own = self._scheduled[group]
-            if self._held[group] is None:
-                self._factors[group] = rate / own if own else 1.0
+            if self._held[group] is None and own:
+                self._factors[group] = rate / own
         _put_number(self._optimizer.param_groups[group], "lr", rate)
+
+    def _check_scalable(self, group: int, hold: Optional[bool]) -> None:
+        stays_held = hold or (hold is None and self._held[group] is not None)
+        if self._scheduler is None or stays_held:
+            return
+        if not (self._rate(group) if self._scheduled is None else self._scheduled[group]):
+            raise NotPossible(
+                f"{type(self._scheduler).__name__} sets a learning rate of 0 now, and no factor on "
+                "it makes another. Hold the new rate (hold=true), or set it a step later."
+            )
 
     def _remember_schedule(self) -> None:
         if self._scheduler is not None and self._scheduled is None:
@@ -371,6 +388,8 @@ def _described(low: Optional[float], high: Optional[float]) -> str:
         return f"at most {high:g}"
     if high is None:
         return f"at least {low:g}"
+    if high == _BELOW_ONE:
+        return f"at least {low:g} and below 1"
     return f"from {low:g} to {high:g}"
 
 

@@ -31,6 +31,7 @@ class _Job(NamedTuple):
     epoch: int
     label: str
     pinned: bool
+    score: Optional[float]
     done: Optional[Done]
 
 
@@ -77,12 +78,13 @@ class CheckpointKeeper:
         epoch: int,
         label: str,
         pinned: bool = False,
+        score: Optional[float] = None,
         done: Optional[Done] = None,
     ) -> None:
         """Write a snapshot in the background; `done` is called in the keeper's thread."""
         self._start()
         pinned = pinned or label in PINNED_LABELS
-        self._jobs.put(_Job(snapshot, run, step, epoch, label, pinned, done))
+        self._jobs.put(_Job(snapshot, run, step, epoch, label, pinned, score, done))
 
     def remind(self, seconds: float, remind: Callable[[], None]) -> None:
         """Call `remind`, in the keeper's thread, whenever so many seconds have passed.
@@ -171,10 +173,14 @@ class CheckpointKeeper:
         name, path = self._free(job)
         try:
             written = checkpoint.write(path, job.snapshot.wait())
-        except CheckpointError as error:
-            self.failed(
-                run=job.run, step=job.step, label=job.label, reason=str(error), done=job.done
-            )
+        # Memory that runs out, a device that fails: this thread writes the next one all the same.
+        except Exception as error:  # noqa: BLE001
+            reason = str(error)
+            if not isinstance(error, CheckpointError):
+                reason = (
+                    f"The checkpoint {path} could not be written: {type(error).__name__}: {error}."
+                )
+            self.failed(run=job.run, step=job.step, label=job.label, reason=reason, done=job.done)
             return
         saved = CheckpointSaved(
             time=time.time(),
@@ -187,6 +193,7 @@ class CheckpointKeeper:
             size=written.size,
             sha256=written.sha256,
             pinned=job.pinned,
+            score=job.score,
         )
         self._warned = ""
         self._kept[saved.id] = saved
@@ -212,7 +219,8 @@ class CheckpointKeeper:
         of_run = self.kept(newest.run)
         if newest.label == "best":
             for saved in of_run:
-                if saved.label == "best" and saved.id != newest.id:
+                # After a rewind the best so far may be worse than one of what was rewound.
+                if saved.label == "best" and saved.id != newest.id and _is_better(newest, saved):
                     self._remove(saved, f"{newest.id} is better")
         ring = [saved for saved in of_run if not saved.pinned]
         for saved in ring[: max(0, len(ring) - self._keep)]:
@@ -237,6 +245,10 @@ class CheckpointKeeper:
     def _shown(self, path: Path) -> str:
         inside = self._session in path.parents
         return (path.relative_to(self._session) if inside else path).as_posix()
+
+
+def _is_better(one: CheckpointSaved, other: CheckpointSaved) -> bool:
+    return one.score is None or other.score is None or one.score <= other.score
 
 
 def _file_name(text: str) -> str:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import itertools
-from typing import Any, Iterable, List
+import operator
+from typing import Any, Iterable, List, Optional
 
 import torch
 
@@ -20,11 +21,19 @@ def persistent_workers(loader: Loader) -> bool:
     return bool(getattr(loader, "num_workers", 0) and getattr(loader, "persistent_workers", False))
 
 
+def sample_total(loader: Loader) -> Optional[int]:
+    """The samples of the loader's dataset, where it has indices and knows."""
+    try:
+        return len(loader.dataset)  # type: ignore[attr-defined]
+    except (AttributeError, TypeError, NotImplementedError):
+        return None
+
+
 def batch_indices(loader: Loader, number: int) -> List[int]:
     """The dataset indices of the `number`-th batch (from 1), asking the sampler anew.
 
     For a dataset without indices, the positions of the batch's samples; none where the loader has
-    no batch size. Making an iterator draws what the loader's own would have drawn before.
+    no batch size, or its sampler yields keys of another kind. Making an iterator draws what the loader's own would have drawn before.
     """
     if not isinstance(loader, torch.utils.data.DataLoader):
         return []
@@ -34,7 +43,11 @@ def batch_indices(loader: Loader, number: int) -> List[int]:
     # The seed that the loader's iterator draws for its workers before it asks the sampler.
     torch.empty((), dtype=torch.int64).random_(generator=loader.generator)
     sampler = loader.sampler if loader.batch_sampler is None else loader.batch_sampler
-    batch = next(itertools.islice(iter(sampler), number - 1, None), None)
-    if batch is None:
+    batch: Any = next(itertools.islice(iter(sampler), number - 1, None), None)
+    if isinstance(batch, torch.Tensor):
+        batch = batch.tolist()
+    try:
+        return [operator.index(i) for i in (batch if isinstance(batch, (list, tuple)) else [batch])]
+    except TypeError:
+        # No batch, or keys that are no indices: a name, an index and how it is augmented.
         return []
-    return [int(index) for index in (batch if isinstance(batch, (list, tuple)) else [batch])]

@@ -17,7 +17,7 @@ import torch
 
 from . import randomness, sources
 from .errors import CheckpointError
-from .loaders import Loader, batch_indices, keeps_its_place, persistent_workers
+from .loaders import Loader, batch_indices, keeps_its_place, persistent_workers, sample_total
 
 
 class DataPosition:
@@ -59,6 +59,10 @@ class DataPosition:
         self._batches = None
         self.is_under_way = False
 
+    def close(self) -> None:
+        """Training is over: let the loader's iterator go, wherever it is."""
+        self._batches = None
+
     def put_back(self, batches: List[Any], iterator: Iterator[Any]) -> None:
         """Have these batches come again before the rest; each with the randomness it left."""
         self._batches = _replayed(batches, iterator)
@@ -74,6 +78,7 @@ class DataPosition:
             "first_step": self.first_step,
             "under_way": under_way,
             "batch": step - self.first_step,
+            "samples": sample_total(self._loader),
         }
         if under_way and self._keeps_its_place:
             state["loader"] = self._loader.state_dict()  # type: ignore[attr-defined]
@@ -96,14 +101,15 @@ class DataPosition:
         self._batches, self._begin_before = None, None
         self._resume_at, self._place = None, None
         self.is_under_way = bool(state["under_way"])
+        findings = self._other_data(state.get("samples"))
         if not self.is_under_way:
             self._begin = None
-            return sources.restore(self._loader, state["sources"])
+            return [*findings, *sources.restore(self._loader, state["sources"])]
         self._resume_at = int(state["batch"])
         if "loader" in state:
             self._place = state["loader"]
             self._begin = None
-            return []
+            return findings
         begin = state["begin"]
         self._begin = {
             "epoch": self.epoch,
@@ -111,7 +117,7 @@ class DataPosition:
             "random": randomness.from_plain(begin["random"]),
             "sources": begin["sources"],
         }
-        return sources.missing(self._loader, begin["sources"])
+        return [*findings, *sources.missing(self._loader, begin["sources"])]
 
     def indices(self, step: int) -> List[int]:
         """The dataset indices of the batch that `step` was trained on; none where unknown.
@@ -175,6 +181,15 @@ class DataPosition:
             self._skip(batches, skipped)
         randomness.restore(here)
         return batches
+
+    def _other_data(self, before: Optional[int]) -> List[str]:
+        now = sample_total(self._loader)
+        if before is None or now is None or before == now:
+            return []
+        return [
+            f"The dataset had {before} samples when the checkpoint was made, and has {now} now: "
+            "the order of its batches is another."
+        ]
 
     def _skip(self, batches: Iterator[Any], count: int) -> None:
         for number in range(count):

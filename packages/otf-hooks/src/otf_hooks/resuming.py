@@ -6,8 +6,8 @@ import secrets
 from typing import Any, Dict, List
 
 from otf_session.commands import Command, CommandRequest
-from otf_session.events import CheckpointSaved
-from otf_session.queries import run_summaries
+from otf_session.events import CheckpointSaved, CommandChanged, CommandStatus
+from otf_session.queries import events_of, run_summaries
 from otf_session.resume import ResumeOrder
 from otf_session.store import SessionReader
 from otf_session.summaries import RunSummary
@@ -27,8 +27,14 @@ def resume(engine: Engine, order: ResumeOrder) -> None:
         return
     runs = {run.name: run for run in _runs(engine)}
     engine.continue_run(saved.run, runs[saved.run].step)
+    engine.desk.refuse_left(_left_open(engine))
     findings = engine.move_to(
-        saved, state, run=saved.run, is_new=False, reason="resumed in a new process"
+        saved,
+        state,
+        run=saved.run,
+        is_new=False,
+        left_step=runs[saved.run].step,
+        reason="resumed in a new process",
     )
     engine.warm_up_guards()
     for finding in findings:
@@ -42,7 +48,7 @@ def _replay(engine: Engine, saved: CheckpointSaved, state: Dict[str, Any]) -> No
     initial = engine.keeper.find(f"{_root(runs, saved.run)}@initial", saved.run)
     begin = checkpoint.load(engine.keeper.path(initial), initial.sha256)
     name = free_name(f"{saved.run}-replay", [run.name for run in runs])
-    engine.move_to(initial, begin, run=name, is_new=True, reason=f"replays {saved.id}")
+    engine.move_to(initial, begin, run=name, is_new=True, left_step=0, reason=f"replays {saved.id}")
 
     def execute(command: Command) -> None:
         request = CommandRequest(id=secrets.token_hex(8), author="replay", command=command)
@@ -63,6 +69,18 @@ def _root(runs: List[RunSummary], name: str) -> str:
         seen.add(name)
         name = parents[name][0]
     return name
+
+
+def _left_open(engine: Engine) -> List[CommandRequest]:
+    """The commands that an earlier process received and did not live to answer."""
+    with SessionReader(engine.store.folder) as reader:
+        commands = events_of(reader.database, CommandChanged)
+    newest = {event.id: event for event in commands}
+    return [
+        CommandRequest(id=event.id, author=event.author, command=event.command)
+        for event in newest.values()
+        if event.status is CommandStatus.RECEIVED
+    ]
 
 
 def _runs(engine: Engine) -> List[RunSummary]:

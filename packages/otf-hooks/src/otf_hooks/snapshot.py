@@ -54,6 +54,9 @@ class _Copier:
             return {self.copy(item, path) for item in value}
         if kind in _PLAIN or isinstance(value, _TORCH_VALUES):
             return value
+        if isinstance(value, (list, tuple)):
+            # A named tuple, or another class that only the script has.
+            return [self.copy(item, f"{path}[{n}]") for n, item in enumerate(value)]
         return _plain(value, path)
 
     def _tensor(self, tensor: torch.Tensor) -> torch.Tensor:
@@ -114,11 +117,12 @@ def _plain(value: Any, path: str) -> Any:
         return torch.from_numpy(value.copy())
     if isinstance(value, bytes):
         return bytes(value)
-    for kind in (bool, int, float, str):
+    if isinstance(value, str):
+        # Not str(value), which an enum answers with its name.
+        return str.__str__(value)
+    for kind in (bool, int, float):
         if isinstance(value, kind):
             return kind(value)
-    if isinstance(value, (list, tuple)):
-        return [_Copier().copy(item, path) for item in value]
     raise CheckpointError(
         f"The state{path} is a {type(value).__name__}: a checkpoint holds only tensors and plain "
         "values, so that it can be loaded without running code. Keep it out of the state_dict."

@@ -69,6 +69,11 @@ def missing(loader: Loader, states: Dict[str, Any]) -> List[str]:
 def findings(loader: Loader) -> List[str]:
     """What cannot be put back, known beforehand, as sentences."""
     found = []
+    if hasattr(loader, "__next__"):
+        found.append(
+            f"train_loader is a {type(loader).__name__}, which can be read only once: going back "
+            "cannot be exact. Make it a class with __iter__, or a list."
+        )
     for path, part in _parts(loader):
         if _keeps_state(part):
             continue
@@ -167,8 +172,10 @@ def _memory(part: Any) -> Dict[str, Any]:
             if value.numel() <= _LONGEST:
                 memory[name] = value.clone()
         elif type(value).__module__ == "numpy" and hasattr(value, "__array__"):
-            if value.size <= _LONGEST:
-                memory[name] = value.copy()
+            if value.size <= _LONGEST and value.dtype.kind in "biuf":
+                # Older versions of torch have no unsigned types beyond 8 bits.
+                is_unsigned = value.dtype.kind == "u"
+                memory[name] = value.astype("int64") if is_unsigned else value.copy()
         elif type(value) is list and len(value) <= _LONGEST and _are_integers(value):
             memory[name] = torch.tensor(value, dtype=torch.int64)
     return memory

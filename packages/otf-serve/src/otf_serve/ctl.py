@@ -68,17 +68,24 @@ class Client:
         self._connection.close()
 
     def _answer(self, method: str, path: str, wait: float, body: Optional[bytes] = None) -> Answer:
-        status, found = self._request(method, path, body, wait)
+        unsure = "What became of the command is shown by: otf ctl list"
+        status, found = self._request(method, path, body, wait, unsure)
         answer: Answer = self._decoded(found, _ANSWERS[status])
         return answer
 
     def _get(self, kind: Type[T], path: str) -> T:
-        return self._decoded(self._request("GET", path, None, 0.0)[1], kind)
+        return self._decoded(self._request("GET", path)[1], kind)
 
     def _request(
-        self, method: str, path: str, body: Optional[bytes], wait: float
+        self,
+        method: str,
+        path: str,
+        body: Optional[bytes] = None,
+        wait: float = 0.0,
+        unsure: str = "",
     ) -> Tuple[int, bytes]:
-        with self._connection_errors():
+        """The status and the body; `unsure` is what to do where the connection breaks off."""
+        with self._connection_errors(unsure):
             self._connection.timeout = wait + _ANSWER_SECONDS
             if self._connection.sock is not None:
                 self._connection.sock.settimeout(self._connection.timeout)
@@ -111,13 +118,13 @@ class Client:
             ) from error
 
     @contextlib.contextmanager
-    def _connection_errors(self) -> Iterator[None]:
+    def _connection_errors(self, unsure: str) -> Iterator[None]:
         try:
             yield
         except (OSError, http.client.HTTPException) as error:
             raise NotReachable(
                 f"The server on {self._address} does not answer ({error or type(error).__name__}). "
-                "Training goes on without it. Start it again: otf serve"
+                f"Training goes on without it. Start it again: otf serve. {unsure}".rstrip(". ")
             ) from error
 
 

@@ -137,7 +137,8 @@ class CheckpointSaved(Event, frozen=True, kw_only=True, tag="checkpoint-saved"):
 
     `label` says what it was written for: `initial` (before step 1), `best` (validation), `final`,
     `periodic`, `interrupted`, or the name a person gave it. A pinned one stays until it is deleted;
-    of the others a run keeps the newest few.
+    of the others a run keeps the newest few. `score` is what makes a `best` one the best: its
+    validation loss.
     """
 
     time: float
@@ -150,6 +151,7 @@ class CheckpointSaved(Event, frozen=True, kw_only=True, tag="checkpoint-saved"):
     id: str = ""
     epoch: int = 0
     pinned: bool = False
+    score: Optional[float] = None
 
 
 class CheckpointRemoved(Event, frozen=True, kw_only=True, tag="checkpoint-removed"):

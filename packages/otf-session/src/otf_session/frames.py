@@ -88,7 +88,7 @@ class CommandQueued(Frame, frozen=True, kw_only=True, tag="command-queued"):
 
 
 class CommandProgress(Frame, frozen=True, kw_only=True, tag="command-progress"):
-    """How far a long command is: `done` of `total` (0: unknown) `unit`s."""
+    """How far a long command is: `done` of `total` (0: unknown), in `unit`, such as `batches`."""
 
     session: str
     id: str

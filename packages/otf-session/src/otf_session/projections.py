@@ -4,9 +4,10 @@ Both could be computed from the events at any time; they are kept so that a sess
 million points is listed without reading one.
 """
 
-from typing import Any, Dict, Sequence, Tuple
+from typing import Any, Dict, List, Sequence, Tuple
 
 import msgspec
+import peewee
 
 from . import statements
 from .events import (
@@ -18,7 +19,7 @@ from .events import (
     RunState,
     StateChanged,
 )
-from .models import MetricColumnRow, RunRow
+from .models import MetricBatchRow, MetricColumnRow, MetricSeriesRow, RunRow
 
 
 def apply(database: Any, first: int, events: Sequence[AnyEvent]) -> None:
@@ -74,6 +75,38 @@ def _rewind(database: Any, seq: int, event: Rewound) -> None:
         & still_counts
     ).execute(database)
     _update_run(database, event.run, step=event.step, epoch=event.epoch, updated=event.time)
+    for series in MetricSeriesRow.select().where(MetricSeriesRow.run == event.run).bind(database):
+        _recount(database, event.run, series.name)
+
+
+def _recount(database: Any, run: str, name: str) -> None:
+    """Bring a series' count and newest value to what is left of its curve."""
+    column = MetricColumnRow
+    whole = column.until.is_null() | (column.until >= column.last_step)
+    of_series = (column.run == run) & (column.name == name)
+    total = peewee.fn.SUM(column.size)
+    count = column.select(total).where(of_series & whole).bind(database).scalar() or 0
+    last: Tuple[int, Any] = (0, None)
+    # Of those that were rewound in part, the points that are left; and the newest of all.
+    query: Any = (
+        column.select(column.until, column.values, MetricBatchRow.steps)
+        .join(MetricBatchRow, on=(MetricBatchRow.seq == column.seq))
+        .where(of_series & (column.until.is_null() | (column.until >= column.first_step)))
+    )
+    newest = query.order_by(column.last_step.desc(), column.seq.desc()).limit(1)
+    parts = query.where(~whole)
+    for row in parts.tuples().bind(database):
+        count += len(_left(*row))
+    for row in [*newest.tuples().bind(database), *parts.tuples().bind(database)]:
+        last = max([last, *_left(*row)], key=lambda point: point[0])
+    MetricSeriesRow.update(count=count, last_step=last[0], last_value=last[1]).where(
+        (MetricSeriesRow.run == run) & (MetricSeriesRow.name == name)
+    ).execute(database)
+
+
+def _left(until: Any, values: str, steps: str) -> List[Tuple[int, Any]]:
+    points = zip(msgspec.json.decode(steps), msgspec.json.decode(values))
+    return [point for point in points if until is None or point[0] <= until]
 
 
 def _update_run(database: Any, run: str, **values: Any) -> None:

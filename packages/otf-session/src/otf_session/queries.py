@@ -24,6 +24,7 @@ from .events import (
     RunState,
     StallEnded,
     StallNoticed,
+    StateChanged,
 )
 from .liveness import is_alive
 from .models import (
@@ -80,6 +81,9 @@ def snapshot(reader: SessionReader, *, points: int, connected: bool = False) -> 
         guards=events_of(database, GuardTripped),
         stalls=_stalls(database),
         rewinds=events_of(database, Rewound),
+        pauses=[
+            event for event in events_of(database, StateChanged) if event.state is RunState.PAUSED
+        ],
         dropped=events_of(database, RecordsDropped),
     )
 

@@ -22,6 +22,7 @@ from .events import (
     RunState,
     StallEnded,
     StallNoticed,
+    StateChanged,
 )
 
 
@@ -118,4 +119,5 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     guards: List[GuardTripped] = []
     stalls: List[Union[StallNoticed, StallEnded]] = []
     rewinds: List[Rewound] = []
+    pauses: List[StateChanged] = []
     dropped: List[RecordsDropped] = []

@@ -173,7 +173,8 @@ export interface LogLine {
  *
  * `label` says what it was written for: `initial` (before step 1), `best` (validation), `final`,
  * `periodic`, `interrupted`, or the name a person gave it. A pinned one stays until it is deleted;
- * of the others a run keeps the newest few.
+ * of the others a run keeps the newest few. `score` is what makes a `best` one the best: its
+ * validation loss.
  */
 export interface CheckpointSaved {
   epoch?: number;
@@ -183,6 +184,7 @@ export interface CheckpointSaved {
   path: string;
   pinned?: boolean;
   run: string;
+  score?: number | null;
   sha256: string;
   size: number;
   step: number;
@@ -614,7 +616,7 @@ export interface CommandRequest {
   id: string;
 }
 /**
- * How far a long command is: `done` of `total` (0: unknown) `unit`s.
+ * How far a long command is: `done` of `total` (0: unknown), in `unit`, such as `batches`.
  */
 export interface CommandProgress {
   done: number;
@@ -783,6 +785,7 @@ export interface Snapshot {
   limits?: LimitsChanged[];
   log: LogPage;
   notes?: NoteAdded[];
+  pauses?: StateChanged[];
   rewinds?: Rewound[];
   seq: number;
   series: Series[];

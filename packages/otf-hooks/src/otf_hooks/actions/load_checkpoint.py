@@ -51,11 +51,16 @@ def _go_to(engine: Engine, saved: CheckpointSaved, *, as_new_run: bool, name: st
     state = checkpoint.load(engine.keeper.path(saved), saved.sha256)
     engine.parking.bring_back()
     left_run, left_step = engine.run, engine.step
-    # Until now the writer may not have stored the runs that began a moment ago.
-    taken = {run.name for run in _runs(engine)} | {left_run}
-    run = free_name(name or saved.run, taken) if as_new_run else saved.run
+    # The writer may not yet have stored how far the run has come, or that it began.
+    steps = {**{run.name: run.step for run in _runs(engine)}, left_run: left_step}
+    run = free_name(name or saved.run, steps) if as_new_run else saved.run
     findings = engine.move_to(
-        saved, state, run=run, is_new=as_new_run, reason=f"{saved.id} was loaded"
+        saved,
+        state,
+        run=run,
+        is_new=as_new_run,
+        left_step=steps.get(run, saved.step),
+        reason=f"{saved.id} was loaded",
     )
     engine.declare_hyperparameters()
     engine.limits_changed()

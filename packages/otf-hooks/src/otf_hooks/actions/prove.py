@@ -37,7 +37,9 @@ def prove(engine: Engine, command: Prove) -> Outcome:
     steps = len({entry.step for entry in first})
     found = difference(first, second)
     if found is None:
-        message = f"{steps} steps were trained twice from step {engine.step}: every bit the same."
+        amount = "1 step was" if steps == 1 else f"{steps} steps were"
+        to_the_end = ", to the end of the epoch" if steps < command.steps else ""
+        message = f"{amount} trained twice from step {engine.step}{to_the_end}: every bit the same."
         return Applied(step=engine.step, message=message, result=Proof(steps=steps, exact=True))
     return Applied(
         step=engine.step,

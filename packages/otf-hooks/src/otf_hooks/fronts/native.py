@@ -270,6 +270,8 @@ class Trainer:
                 raise ended_by from error
             raise
         finally:
+            # With it go a loader's workers, where training ended in the midst of an epoch.
+            loop.position.close()
             self._engine = None
             self._tunables.on_registered = _nothing
         return _result(engine, state)
@@ -311,7 +313,7 @@ class Trainer:
             resume(engine, order)
         engine.declare_hyperparameters()
         engine.limits_changed()
-        engine.assessed(loop.position.findings())
+        engine.assess()
         self._tunables.on_registered = engine.declare_hyperparameters
         console.say(
             f"recording run '{engine.run}' in session {engine.store.id}; "

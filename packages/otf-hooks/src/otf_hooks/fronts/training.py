@@ -181,6 +181,10 @@ class TrainingLoop:
         """Train so many steps twice from here, and leave everything as it was; both traces."""
         return retrain(self, steps, keep_going)
 
+    def findings(self) -> List[str]:
+        """Why going back will not be exact, as far as it is known beforehand; none where it will."""
+        return self.position.findings()
+
     def batch_indices(self, step: int) -> List[int]:
         """The dataset indices of the batch that `step` was trained on, where they can be told."""
         return self.position.indices(step)
@@ -358,7 +362,7 @@ class TrainingLoop:
     def _save_best(self, val_loss: Optional[float]) -> None:
         if val_loss is not None and (self._best is None or val_loss < self._best):
             self._best = val_loss
-            self._engine.save("best")
+            self._engine.save("best", score=val_loss)
 
     def _mover(self, first_batch: Any) -> Optional[Callable[[Any], Any]]:
         """How batches come to the model's device; None where the loader puts them there."""
