@@ -7,6 +7,7 @@ import threading
 import pytest
 import torch
 from otf_hooks import Trainer, TrainingError
+from otf_hooks.errors import ArgumentError, DeviceMismatch, StepError
 from otf_session.errors import HomeUnusable, InvalidPort
 from torch import nn
 
@@ -204,3 +205,37 @@ def test_an_exception_of_the_script_is_its_own_and_is_recorded(trainer, parts):
     assert any("raise Mine" in line.text for line in of(LogLine))
     assert trainer.training_step(lambda batch, state: {"loss": 1.0}) is not None
     assert trainer.fit(**parts()).state == "finished"
+
+
+def test_a_run_name_is_never_a_path(parts, tmp_path):
+    result = Trainer(project="p", run_name=f"../..{tmp_path}/escaped", max_steps=1).fit(**parts())
+    assert list(tmp_path.iterdir()) == []
+    assert result.checkpoint.parent == result.folder / "checkpoints"
+
+
+@pytest.mark.parametrize("name", ["x" * 101, "two\nlines", 7])
+def test_a_run_name_that_cannot_be_one_is_refused(parts, name):
+    with pytest.raises(ArgumentError, match="run_name is"):
+        Trainer(project="p", run_name=name, max_steps=1).fit(**parts())
+
+
+def test_a_seed_is_a_whole_number(parts):
+    with pytest.raises(ArgumentError, match="seed is 'a'"):
+        Trainer(project="p", run_name="r", max_steps=1).fit(**parts(), seed="a")
+
+
+def test_a_validation_metric_that_is_no_number_is_named(parts):
+    trainer = Trainer(project="p", run_name="r", max_epochs=1)
+
+    @trainer.validation_step
+    def validate(batch, state):
+        return {"loss": 1.0, "scores": torch.zeros(3)}
+
+    with pytest.raises(StepError, match=r"'scores' as a tensor of shape \(3,\).*val_loader"):
+        trainer.fit(**parts(), val_loader=make_loader())
+
+
+def test_data_that_holds_no_numbers_is_named(parts):
+    batch = (torch.zeros(2, 6, device="meta"), torch.zeros(2, dtype=torch.long))
+    with pytest.raises(DeviceMismatch, match="train_loader yields tensors on the device 'meta'"):
+        Trainer(project="p", run_name="r", max_steps=1).fit(**{**parts(), "train_loader": [batch]})

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import socket
 import threading
 from collections import deque
 from typing import Callable, Deque, Optional
@@ -127,6 +128,11 @@ class Link:
                     f"{error.response.status_code}): it serves another OnTheFly home than "
                     f"{self._home.path}, or is no otf serve. Training and its record go on."
                 )
+            except socket.gaierror as error:
+                self._warn_once(
+                    f"The dashboard_host '{self._host}' has no address ({error.strerror}), so no "
+                    "dashboard will show this run. Training and its record go on."
+                )
             except (OSError, asyncio.TimeoutError, websockets.WebSocketException):
                 # No server yet, or no longer: the normal case, tried again below.
                 self.viewers = 0
@@ -157,12 +163,12 @@ class Link:
             max_size=2**20,
             # The server is on this machine; a proxy for the world outside has no part in it.
             proxy=None,
-        ) as socket:
+        ) as connection:
             # Queue from now on: a batch both queued and below the hello's `last_seq` is dropped
             # by the server, one in neither would be missing until the next one comes.
             self._connected = True
-            await socket.send(encode(self._hello()))
-            await self._talk(socket)
+            await connection.send(encode(self._hello()))
+            await self._talk(connection)
 
     async def _look_who_listens(self) -> None:
         """Where the port is held by somebody else, say so; the token is not shown to them."""
@@ -175,9 +181,9 @@ class Link:
             "with ONTHEFLY_DASHBOARD_PORT."
         )
 
-    async def _talk(self, socket: ClientConnection) -> None:
-        sending = asyncio.ensure_future(self._send(socket))
-        receiving = asyncio.ensure_future(self._receive(socket))
+    async def _talk(self, connection: ClientConnection) -> None:
+        sending = asyncio.ensure_future(self._send(connection))
+        receiving = asyncio.ensure_future(self._receive(connection))
         try:
             done, _ = await asyncio.wait({sending, receiving}, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -187,19 +193,19 @@ class Link:
                 task.cancel()
             await asyncio.gather(sending, receiving, return_exceptions=True)
 
-    async def _send(self, socket: ClientConnection) -> None:
+    async def _send(self, connection: ClientConnection) -> None:
         assert self._ready is not None
         while True:
             while self._replies or self._batches:
                 frame: Frame = self._replies.popleft() if self._replies else self._batches.popleft()
-                await asyncio.wait_for(socket.send(encode(frame)), 60.0)
+                await asyncio.wait_for(connection.send(encode(frame)), 60.0)
             if self._closing:
                 return
             await self._ready.wait()
             self._ready.clear()
 
-    async def _receive(self, socket: ClientConnection) -> None:
-        async for message in socket:
+    async def _receive(self, connection: ClientConnection) -> None:
+        async for message in connection:
             try:
                 frame = _decoder.decode(message)
             except msgspec.DecodeError as error:

@@ -48,8 +48,10 @@ class Parking:
     def bring_back(self) -> None:
         """Move everything back to where it was, bit for bit."""
         while self._away:
-            tensor, device = self._away.pop()
+            # Taken off only then: a device that is full now may have room the next time.
+            tensor, device = self._away[-1]
             tensor.data = tensor.data.to(device)
+            self._away.pop()
 
 
 def _free_memory() -> int:

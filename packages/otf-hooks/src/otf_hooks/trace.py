@@ -27,6 +27,8 @@ class Entry(NamedTuple):
 
 Trace = List[Entry]
 
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), torch.dtype, torch.device)
+
 
 class Difference(NamedTuple):
     """Where two traces part, in words, and what to do about it."""
@@ -110,13 +112,17 @@ def digest_of(value: Any) -> str:
         if isinstance(leaf, torch.Tensor):
             digest.update(f"{leaf.dtype}{tuple(leaf.shape)}".encode())
             digest.update(_bytes_of(leaf))
-        else:
+        elif isinstance(leaf, _PLAIN):
             digest.update(repr(leaf).encode())
+        else:
+            # The words for an object of the script's own are its address: another one each time.
+            digest.update(type(leaf).__qualname__.encode())
     return digest.hexdigest()
 
 
 def _bytes_of(tensor: torch.Tensor) -> bytes:
-    flat = tensor.detach().cpu().contiguous().reshape(-1)
+    dense = tensor.detach() if tensor.layout is torch.strided else tensor.detach().to_dense()
+    flat = dense.cpu().contiguous().reshape(-1)
     if not flat.numel():
         return b""
     # Viewed as bytes: NumPy knows no bfloat16.

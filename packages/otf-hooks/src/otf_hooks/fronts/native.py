@@ -34,6 +34,8 @@ from .training import TrainingLoop
 
 _S = TypeVar("_S", bound=steps.Step)
 
+_LONGEST_NAME = 100
+
 
 @dataclass(frozen=True)
 class FitResult:
@@ -211,6 +213,9 @@ class Trainer:
         name = run_name or self._run_name
         if not name:
             raise ArgumentError("fit needs run_name=, here or on the Trainer: the run's name.")
+        _check_name(name)
+        if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
+            raise ArgumentError(f"seed is {seed!r}; it is a whole number, or None for no seeding.")
         if self._max_epochs is None and self._max_steps is None:
             raise ArgumentError("Trainer needs max_epochs= or max_steps=, or it would never end.")
         setup = check(
@@ -354,6 +359,14 @@ def _check_count(name: str, value: Any) -> None:
     whole = isinstance(value, int) and not isinstance(value, bool)
     if value is not None and not (whole and value >= 1):
         raise ArgumentError(f"{name} is {value!r}; it is a whole number of at least 1.")
+
+
+def _check_name(name: Any) -> None:
+    if not isinstance(name, str) or not name.isprintable() or len(name) > _LONGEST_NAME:
+        raise ArgumentError(
+            f"run_name is {name!r:.80}; it is a text of at most {_LONGEST_NAME} printable "
+            "characters, such as run_name='baseline'."
+        )
 
 
 def _check_positive(name: str, value: Any) -> None:

@@ -17,9 +17,9 @@ from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
 import torch
 
 from .. import randomness
-from ..batches import is_on, sample_count, to_device
+from ..batches import is_on, sample_count, tensors, to_device
 from ..engine import Engine
-from ..errors import LoaderError, NotPossible
+from ..errors import DeviceMismatch, LoaderError, NotPossible
 from ..front import Evaluated, KeepGoing, Verdict
 from ..hyperparameters import Hyperparameters
 from ..limits import Limits
@@ -367,6 +367,11 @@ class TrainingLoop:
     def _mover(self, first_batch: Any) -> Optional[Callable[[Any], Any]]:
         """How batches come to the model's device; None where the loader puts them there."""
         device = self._setup.device
+        if any(tensor.is_meta for tensor in tensors(first_batch)):
+            raise DeviceMismatch(
+                "train_loader yields tensors on the device 'meta', which hold shapes and no "
+                "numbers. Have the dataset yield real ones."
+            )
         if device is None or is_on(first_batch, device):
             return None
         return functools.partial(to_device, device=device)
