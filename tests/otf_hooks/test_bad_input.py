@@ -231,7 +231,7 @@ def test_a_validation_metric_that_is_no_number_is_named(parts):
     def validate(batch, state):
         return {"loss": 1.0, "scores": torch.zeros(3)}
 
-    with pytest.raises(StepError, match=r"'scores' as a tensor of shape \(3,\).*val_loader"):
+    with pytest.raises(StepError, match=r"'val_scores' as a tensor of shape \(3,\).*val_loader"):
         trainer.fit(**parts(), val_loader=make_loader())
 
 

@@ -321,7 +321,7 @@ SAME = [
     torch.eye(3).to_sparse(),
     {"a": [1, (2.5, "text", None)], "b": torch.ones(2)},
     Output(torch.ones(1), 2),
-    ModelOutput(torch.ones(1), 2),
+    ModelOutput(torch.zeros(1), 3),
 ]
 
 

@@ -21,8 +21,7 @@ export function stageText({ stage, step, outcome, progress }: TrackedCommand): s
 }
 
 function progressText({ done, total, unit }: NonNullable<TrackedCommand["progress"]>): string {
-  const units = unit.endsWith("s") ? unit : `${unit}${/(ch|x)$/.test(unit) ? "es" : "s"}`;
   return total > 0
-    ? `${formatCount(done)} of ${formatCount(total)} ${units}`
-    : `${formatCount(done)} ${units}`;
+    ? `${formatCount(done)} of ${formatCount(total)} ${unit}`
+    : `${formatCount(done)} ${unit}`;
 }

@@ -1,3 +1,4 @@
+import { formatValue } from "../format/number";
 import type { CheckpointFailed, CheckpointRemoved, CheckpointSaved } from "../wire/types";
 
 /** The checkpoints of a session that are kept, and those that could not be written. */
@@ -39,6 +40,11 @@ export class CheckpointBook {
       this.#kept.get(name) ?? this.kept().find(({ run, step }) => `${run}@${step}` === name)
     );
   }
+}
+
+/** What makes a best checkpoint the best; empty for the others. */
+export function scoreText({ score }: CheckpointSaved): string {
+  return typeof score === "number" ? `validation loss ${formatValue(score)}` : "";
 }
 
 /** What a checkpoint is called in commands; older stores know only paths. */

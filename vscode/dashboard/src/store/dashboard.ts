@@ -44,6 +44,10 @@ export class Dashboard {
   readonly #picked = signal<string | null>(null);
   readonly #sessions = signal<SessionSummary[]>([]);
   readonly #frame = signal(0);
+  /** The session that the person has begun to look at, without picking it. */
+  #held: string | null = null;
+  /** The newest session that came while the person was looking at another one. */
+  #newcomer: string | null = null;
   /** Whether a welcome has ever come: before it, an empty list says nothing. */
   #isWelcomed = false;
   /** The server's protocol, when it is not the one this page was built for. */
@@ -68,7 +72,7 @@ export class Dashboard {
     return this.#connection;
   }
 
-  /** The session the person chose; `null` while the newest one is followed. */
+  /** The session the person chose; `null` while none is chosen. */
   get picked(): ReadonlySignal<string | null> {
     return this.#picked;
   }
@@ -99,6 +103,16 @@ export class Dashboard {
     return this.#follower.session;
   }
 
+  /** Whether the next new session will be shown as soon as it comes. */
+  get isFollowingNewest(): boolean {
+    return this.#picked.value === null && this.#held === null;
+  }
+
+  /** A session that came while the person was looking at another one, until it is shown. */
+  get newcomer(): SessionSummary | undefined {
+    return this.#newcomer === null ? undefined : this.#list.get(this.#newcomer);
+  }
+
   get model(): SessionModel | null {
     return this.#follower.model;
   }
@@ -120,10 +134,27 @@ export class Dashboard {
 
   /** Show a session, and keep to it; `null` goes back to following the newest. */
   pick(session: string | null): void {
-    if (session === this.#picked.value) return;
-    this.#picked.value = session;
-    this.#parts.onPick(session);
+    if (session === this.#picked.value && this.#held === null) return;
+    this.#held = null;
+    if (session !== this.#picked.value) {
+      this.#picked.value = session;
+      this.#parts.onPick(session);
+    }
     this.#follow();
+    this.#changed();
+  }
+
+  /** The person has begun to look at the session shown: no new one takes its place by itself. */
+  stay(): void {
+    if (!this.isFollowingNewest || this.selected === null) return;
+    this.#held = this.selected;
+    this.#changed();
+  }
+
+  /** The session that came meanwhile is not wanted now. */
+  dismissNewcomer(): void {
+    this.#newcomer = null;
+    this.#changed();
   }
 
   /** Ask for a command; its id is what `commands` knows it by. */
@@ -183,15 +214,14 @@ export class Dashboard {
         this.#isWelcomed = true;
         this.#foreignProtocol = frame.protocol === PROTOCOL ? null : frame.protocol;
         this.#connection.value = { kind: "open" };
-        this.#list.replace(frame.sessions);
-        this.#summarise();
-        this.#follow();
+        this.#welcome(frame.sessions);
         this.#follower.connected();
         return;
       case "refusal":
         this.#connection.value = { kind: "refused", reason: frame.reason, remedy: frame.remedy };
         return;
       case "session-changed":
+        this.#noticeNew([frame.session]);
         this.#list.change(frame.session);
         if (frame.session.connected !== true) this.#tracker.trainerLost(frame.session.id);
         this.#summarise();
@@ -249,11 +279,32 @@ export class Dashboard {
     if (summary) model.applySummary(summary);
   }
 
+  #welcome(sessions: readonly SessionSummary[]): void {
+    this.#noticeNew(sessions);
+    this.#list.replace(sessions);
+    this.#summarise();
+    this.#follow();
+  }
+
+  /** Remember the newest session that was not there before, for as long as another is shown. */
+  #noticeNew(sessions: readonly SessionSummary[]): void {
+    const newest = this.#list.sorted()[0];
+    if (!newest || this.isFollowingNewest) return;
+    let since = this.newcomer?.created ?? newest.created;
+    for (const { id, created } of sessions) {
+      if (this.#list.get(id) !== undefined || created < since) continue;
+      this.#newcomer = id;
+      since = created;
+    }
+  }
+
   #follow(): void {
-    const picked = this.#picked.value;
-    const isKnown = picked !== null && this.#list.get(picked) !== undefined;
+    const known = (id: string | null) => (id !== null && this.#list.get(id) ? id : null);
     const newest = this.#list.sorted()[0]?.id ?? null;
-    this.#follower.follow(isKnown ? picked : newest);
+    this.#held = known(this.#held);
+    const shown = known(this.#picked.value) ?? this.#held ?? newest;
+    if (shown === this.#newcomer) this.#newcomer = null;
+    this.#follower.follow(shown);
   }
 
   #show(): void {

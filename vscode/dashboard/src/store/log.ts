@@ -12,6 +12,8 @@ export interface LogItem {
   level: number;
   source: string;
   text: string;
+  /** What it is one more of, where it comes again and again by itself. */
+  routine?: string;
 }
 
 /** A session's newest log lines, and what happened between them. */

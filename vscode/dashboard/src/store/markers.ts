@@ -11,7 +11,7 @@ import type {
   Rewound,
   StateChanged,
 } from "../wire/types";
-import { checkpointKey } from "./checkpoints";
+import { checkpointKey, scoreText } from "./checkpoints";
 import { undoes } from "./rewinds";
 
 export type MarkerKind =
@@ -73,8 +73,10 @@ export class MarkerBook {
 
 export function checkpointMarker(event: CheckpointSaved): Marker {
   const { run, step, time, label } = event;
-  const pinned = event.pinned === true ? ", pinned" : "";
-  return { key: checkpointMarkerKey(event), kind: "checkpoint", run, step, time, text: `${label}${pinned}` };
+  const score = scoreText(event);
+  const parts = [label, event.pinned === true ? "pinned" : "", score];
+  const text = parts.filter((part) => part !== "").join(", ");
+  return { key: checkpointMarkerKey(event), kind: "checkpoint", run, step, time, text };
 }
 
 export function checkpointMarkerKey(event: CheckpointSaved): string {
@@ -87,8 +89,7 @@ export function testMarker(event: EvaluationFinished): Marker {
   return { key: `test ${run} ${split} ${time}`, kind: "test", run, step, time, text: means.join(", ") };
 }
 
-/** A pause by its event or by its command: a snapshot has only the latter. */
-export function pauseMarker({ run, step, time }: StateChanged | CommandChanged, reason = ""): Marker {
+export function pauseMarker({ run, step, time, reason = "" }: StateChanged): Marker {
   return { key: `pause ${run} ${step}`, kind: "pause", run, step, time, text: reason };
 }
 
@@ -112,7 +113,6 @@ export function commandMarker(event: CommandChanged): Marker | null {
   if (event.outcome?.kind !== "applied") return null;
   const { id, run, time, command } = event;
   const { step } = event.outcome;
-  if (command.kind === "pause") return pauseMarker({ ...event, step });
   if (command.kind !== "set-hyperparameters") return null;
   const text = outcomeText(event.outcome) || argumentsText(command);
   return { key: `command ${id}`, kind: "hyperparameters", run, step, time, text };

@@ -23,6 +23,8 @@ import type { LogItem } from "./log";
 const DEBUG = 10;
 const INFO = 20;
 const WARNING = 30;
+/** Checkpoints that are written again and again by themselves. */
+const ROUTINE_LABELS = new Set(["best", "periodic"]);
 
 export function commandMark(event: CommandChanged): LogItem {
   const { id, time, run, step, author, command } = event;
@@ -54,6 +56,8 @@ export function evaluationMark(event: EvaluationFinished): LogItem {
     level: INFO,
     source: split,
     text: `${means.join(", ")} over ${formatCount(samples)} samples`,
+    // A test is asked for, or ends the run.
+    ...(split === "test" ? {} : { routine: `evaluation ${run} ${split}` }),
   };
 }
 
@@ -68,6 +72,7 @@ export function checkpointMark(event: CheckpointSaved): LogItem {
     level: INFO,
     source: "checkpoint",
     text: `${label} saved, ${formatBytes(size)}: ${path}`,
+    ...(ROUTINE_LABELS.has(label) ? { routine: `checkpoint ${run} ${label}` } : {}),
   };
 }
 
@@ -85,6 +90,7 @@ export function removalMark(
     level: DEBUG,
     source: "checkpoint",
     text: `${removed ? `${removed.label} (${checkpointKey(removed)})` : id} is no longer kept: ${reason}`,
+    routine: `removal ${run}`,
   };
 }
 

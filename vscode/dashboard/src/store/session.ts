@@ -102,6 +102,7 @@ export class SessionModel {
     for (const event of snapshot.determinism ?? []) this.#assess(event);
     for (const event of snapshot.notes ?? []) this.#note(event);
     for (const event of snapshot.guards ?? []) this.#guard(event);
+    for (const event of snapshot.pauses ?? []) this.markers.add(pauseMarker(event));
     for (const event of snapshot.stalls ?? []) this.#stall(event);
     for (const event of snapshot.dropped ?? []) this.#drop(event);
     // Last: they undo what came before them. The series come without what was rewound.
@@ -116,6 +117,11 @@ export class SessionModel {
       if (!current || run.updated >= current.updated) current = run;
     }
     return current;
+  }
+
+  /** The names of its runs, in the order in which they came into being. */
+  get runNames(): string[] {
+    return [...this.runs.keys()];
   }
 
   get state(): SessionState {
@@ -229,7 +235,7 @@ export class SessionModel {
   #changeState(event: StateChanged): void {
     const { run, time, state, reason = "", step } = event;
     this.#touch(run, time, { state, reason, step });
-    if (state === "paused") this.markers.add(pauseMarker(event, reason));
+    if (state === "paused") this.markers.add(pauseMarker(event));
     if (isFinal(state)) this.stall = null;
   }
 
