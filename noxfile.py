@@ -29,7 +29,7 @@ PACKAGES = {
 TEST_NEEDS = {
     "otf-session": ["hypothesis"],
     "otf-merge": ["hypothesis", "numpy"],
-    "otf-hooks": ["numpy"],
+    "otf-hooks": ["numpy", "torchdata"],
     "otf-serve": ["httpx", "hypothesis"],
     "onthefly-ai": ["playwright", "scikit-learn"],
 }

@@ -46,7 +46,18 @@ from torch.utils.data import DataLoader
 
 from ..helpers.waiting import wait_for
 from .record import events, of, series, states, summary
-from .scenarios import EPOCHS, SAMPLES, STEPS, STEPS_PER_EPOCH, Steered, bare, data, make, model
+from .scenarios import (
+    EPOCHS,
+    SAMPLES,
+    STEPS,
+    STEPS_PER_EPOCH,
+    Steered,
+    bare,
+    data,
+    make,
+    model,
+    shuffled,
+)
 
 #: In the midst of the first, the second and the third epoch.
 FIRST, SECOND, THIRD = 5, STEPS_PER_EPOCH + 5, 2 * STEPS_PER_EPOCH + 3
@@ -93,6 +104,7 @@ class Commanded(Steered):
         self.given += 1
         request = CommandRequest(id=f"{self.given}", author="ada", command=command)
         self.engine.desk.receive(request)
+        return request.id
 
     def _do(self, what):
         if isinstance(what, Command.__args__):
@@ -137,8 +149,8 @@ class Resumer:
                 wait_for(lambda: answered(Note), "an answer in the pause")
                 assert (engine.step, steered.batches) == before
                 for command in commands:
-                    steered.give(command)
-                wait_for(lambda: not engine.gate.is_paused, "that the run goes on")
+                    number = steered.give(command)
+                    wait_for(lambda: is_answered(number), f"an answer to {command}")  # noqa: B023
         except BaseException as error:  # noqa: BLE001
             self.failed.append(error)
             engine.desk.receive(CommandRequest(id="0", author="test", command=Stop()))
@@ -166,6 +178,10 @@ def answered(*kinds):
         for event in of(CommandChanged)
         if event.outcome is not None and (not kinds or isinstance(event.command, kinds))
     ]
+
+
+def is_answered(number):
+    return any(event.id == number and event.outcome is not None for event in of(CommandChanged))
 
 
 def only(kind):
@@ -277,7 +293,9 @@ def test_run_for_epochs_pauses_at_the_end_of_one_after_its_validation():
     assert resumer.join() == [(2 * STEPS_PER_EPOCH, "between")]
     assert only(RunFor).outcome.result.pause_after_epoch == 2
     values = [event for event in events() if isinstance(event, (EvaluationFinished, StateChanged))]
-    paused = [getattr(event, "reason", "") for event in values].index("ran for as long as was asked")
+    paused = [getattr(event, "reason", "") for event in values].index(
+        "ran for as long as was asked"
+    )
     assert sum(isinstance(event, EvaluationFinished) for event in values[:paused]) == 2
     assert [event.pause_after_epoch for event in of(LimitsChanged)] == [None, 2, None]
 
@@ -314,21 +332,18 @@ def test_a_run_that_ends_before_does_not_pause():
     assert states() == ["running", "finished"]
 
 
-@pytest.mark.parametrize(
-    ("command", "reason"),
-    [
-        (RunFor(), "Say either how many steps or how many epochs to run for."),
-        (RunFor(steps=1, epochs=1), "Say either how many steps or how many epochs to run for."),
-        (RunFor(steps=0), "0 is no number to run for: it must be at least 1."),
-        (RunFor(epochs=-2), "-2 is no number to run for: it must be at least 1."),
-    ],
-)
-def test_what_is_no_amount_to_run_for_is_refused_and_pauses_stay(command, reason):
-    resumer = Resumer([command, Resume()])
+def test_what_is_no_amount_to_run_for_is_refused_and_pauses_stay():
+    refused = {
+        RunFor(): "Say either how many steps or how many epochs to run for.",
+        RunFor(steps=1, epochs=1): "Say either how many steps or how many epochs to run for.",
+        RunFor(steps=0): "0 is no number to run for: it must be at least 1.",
+        RunFor(epochs=-2): "-2 is no number to run for: it must be at least 1.",
+    }
+    resumer = Resumer([*refused, Resume()])
     steered = Commanded().at(1, resumer).at(FIRST, Pause())
     assert_same(steered.run(), expected())
     assert [step for step, _ in resumer.join()] == [FIRST]
-    assert only(RunFor).outcome == Refused(reason=reason)
+    assert [a.outcome for a in answered(RunFor)] == [Refused(reason=r) for r in refused.values()]
 
 
 # Stop
@@ -382,7 +397,8 @@ def test_after_a_stop_everything_is_refused():
     refused = [answer for answer in answered() if isinstance(answer.outcome, Refused)]
     assert [type(answer.command) for answer in refused] == [type(command) for command in after]
     assert all("The run is stopping" in answer.outcome.reason for answer in refused)
-    assert_same(load(only(Stop).outcome.result)["model"], found)
+    (stop,) = [answer for answer in answered(Stop) if isinstance(answer.outcome, Applied)]
+    assert_same(load(stop.outcome.result)["model"], found)
 
 
 def test_a_stop_breaks_a_test_off():
@@ -444,7 +460,9 @@ def test_a_long_command_is_broken_off_and_training_is_where_it_was(kind):
     assert_same(steered.run(), expected())
     assert steered.batches == 1 + EPOCHS * BATCHES
     assert isinstance(only(Cancel).outcome, Applied)
-    assert f"'{'test' if kind is Test else 'validate'}' is broken off" in only(Cancel).outcome.message
+    assert (
+        f"'{'test' if kind is Test else 'validate'}' is broken off" in only(Cancel).outcome.message
+    )
     split = "test" if kind is Test else "validation"
     reason = f"The evaluation on the {split} data was broken off."
     assert only(kind).outcome == Refused(reason=reason)
@@ -482,13 +500,14 @@ def test_a_cancel_names_what_it_cancels_or_is_refused():
 
 @pytest.mark.parametrize("kind", [Test, Validate])
 def test_an_evaluation_is_that_of_the_live_weights_and_disturbs_nothing(kind):
+    parts = make("dropout")
+    parts["model"][1].eval()
+    wanted = bare(parts)
     steered = Commanded().at(FIRST, SaveCheckpoint(name="here"), kind())
     modes = []
     steered.at(FIRST + 1, lambda s: modes.append([m.training for m in s.parts["model"].modules()]))
     steered.parts["model"][1].eval()
-    wanted = make("dropout")
-    wanted["model"][1].eval()
-    assert_same(steered.run(), bare(wanted))
+    assert_same(steered.run(), wanted)
     assert modes == [[True, True, False, True, True, True]]
     result = only(kind).outcome.result
     prefix, split = ("test_", "test") if kind is Test else ("val_", "validation")
@@ -519,7 +538,11 @@ def test_an_evaluation_in_the_midst_of_another_disturbs_neither():
     ("kind", "loader", "reason"),
     [
         (Test, "test_loader", "There is no test data: the script gave fit no test_loader=."),
-        (Validate, "val_loader", "There is no validation data: the script gave fit no val_loader=."),
+        (
+            Validate,
+            "val_loader",
+            "There is no validation data: the script gave fit no val_loader=.",
+        ),
     ],
 )
 def test_without_data_an_evaluation_is_refused(kind, loader, reason):
@@ -580,8 +603,8 @@ def test_commands_wait_for_the_long_one_that_is_under_way_and_keep_their_order()
     # After its last look at what waits.
     steered.at_batch(BATCHES, SetHyperparameters(values={"lr": 0.25}), Validate())
     steered.run()
-    kinds = [type(answer.command) for answer in answered() if answer.step == FIRST]
-    kinds.remove(SaveCheckpoint)  # answered when it is on disk
+    # The one that is saved is answered when it is on disk.
+    kinds = [type(answer.command) for answer in answered(*(set(RESULTS) - {SaveCheckpoint}))]
     assert kinds == [Note, Test, SetHyperparameters, SetHyperparameters, Validate]
     changes = [answer.command.values["lr"] for answer in answered(SetHyperparameters)]
     assert changes == [0.5, 0.25]
@@ -778,21 +801,35 @@ def test_with_both_limits_each_is_extended_and_the_first_one_ends_it():
 
 
 @pytest.mark.parametrize(
-    ("make_run", "command", "reason"),
+    ("make_run", "wanted", "refused"),
     [
-        (Commanded, Extend(steps=3), f"This run ends after epoch {EPOCHS}: extend it by epochs."),
-        (by_steps, Extend(epochs=3), f"This run ends at step {SECOND}: extend it by steps."),
-        (Commanded, Extend(epochs=1, steps=3), f"This run ends after epoch {EPOCHS}: extend it"),
-        (Commanded, Extend(), "Say by how many epochs or steps, at least 1, to extend the run."),
-        (Commanded, Extend(epochs=-1), "Say by how many epochs or steps, at least 1"),
-        (by_steps, Extend(steps=-5), "Say by how many epochs or steps, at least 1"),
+        (
+            Commanded,
+            STEPS,
+            {
+                Extend(steps=3): f"This run ends after epoch {EPOCHS}: extend it by epochs.",
+                Extend(epochs=1, steps=3): f"This run ends after epoch {EPOCHS}: extend it by",
+                Extend(): "Say by how many epochs or steps, at least 1, to extend the run.",
+                Extend(epochs=-1): "Say by how many epochs or steps, at least 1",
+            },
+        ),
+        (
+            by_steps,
+            SECOND,
+            {
+                Extend(epochs=3): f"This run ends at step {SECOND}: extend it by steps.",
+                Extend(steps=-5): "Say by how many epochs or steps, at least 1",
+            },
+        ),
     ],
 )
-def test_what_does_not_extend_this_run_is_refused(make_run, command, reason):
-    steered = make_run().at(FIRST, command)
+def test_what_does_not_extend_this_run_is_refused(make_run, wanted, refused):
+    steered = make_run().at(FIRST, *refused)
     steered.run()
-    assert only(Extend).outcome.reason.startswith(reason)
-    assert steered.result.step == (STEPS if make_run is Commanded else SECOND)
+    for answer, reason in zip(answered(Extend), refused.values()):
+        assert answer.outcome.reason.startswith(reason)
+    assert len(answered(Extend)) == len(refused)
+    assert steered.result.step == wanted
     assert len(of(LimitsChanged)) == 1
 
 
@@ -807,7 +844,9 @@ def test_going_back_takes_an_extension_back_that_came_after():
 
 
 def test_a_note_is_pinned_to_a_step_with_its_author():
-    steered = Commanded().at(FIRST, Note(text="  here it turned \n")).at(SECOND, Note(text="x", step=3))
+    steered = (
+        Commanded().at(FIRST, Note(text="  here it turned \n")).at(SECOND, Note(text="x", step=3))
+    )
     steered.at(THIRD, Note(text="y", step=0), Note(text="z", step=THIRD))
     assert_same(steered.run(), expected())
     found = [(event.step, event.text, event.author, event.run) for event in of(NoteAdded)]
@@ -822,25 +861,20 @@ def test_a_note_is_pinned_to_a_step_with_its_author():
     assert only_message(Note)[0] == f"Noted at step {FIRST}."
 
 
-def test_a_note_as_long_as_it_may_be():
-    steered = Commanded().at(FIRST, Note(text="\N{SNOWMAN}" * 2000))
-    steered.run()
+def test_what_is_no_note_is_refused():
+    refused = {
+        Note(text=" \n"): "The note is empty.",
+        Note(text="x" * 2001): "The note has 2001 characters; 2000 fit.",
+        Note(text="x", step=FIRST + 1): f"There is no step {FIRST + 1} yet: the run is at step",
+        Note(text="x", step=-1): "There is no step -1 yet",
+    }
+    Commanded().at(FIRST, *refused, Note(text="\N{SNOWMAN}" * 2000)).run()
+    *found, longest = answered(Note)
+    for answer, reason in zip(found, refused.values()):
+        assert answer.outcome.reason.startswith(reason)
+    assert len(found) == len(refused)
+    assert isinstance(longest.outcome, Applied)
     assert [len(event.text) for event in of(NoteAdded)] == [2000]
-
-
-@pytest.mark.parametrize(
-    ("note", "reason"),
-    [
-        (Note(text=" \n"), "The note is empty."),
-        (Note(text="x" * 2001), "The note has 2001 characters; 2000 fit."),
-        (Note(text="x", step=FIRST + 1), f"There is no step {FIRST + 1} yet: the run is at step"),
-        (Note(text="x", step=-1), "There is no step -1 yet"),
-    ],
-)
-def test_what_is_no_note_is_refused(note, reason):
-    Commanded().at(FIRST, note).run()
-    assert only(Note).outcome.reason.startswith(reason)
-    assert of(NoteAdded) == []
 
 
 # Save and load
@@ -865,17 +899,15 @@ def test_a_saved_checkpoint_is_named_in_the_answer_and_on_disk():
         assert answer.outcome.result.id in answer.outcome.message
 
 
-@pytest.mark.parametrize(
-    "name",
-    ["a b", "a/b", "..\\a", "a@b", "x" * 61, "a\nb", "initial", "best", "final", "latest",
-     "periodic", "interrupted", "17"],
-)  # fmt: skip
-def test_a_name_that_no_checkpoint_can_have_is_refused(name):
-    steered = Commanded().at(FIRST, SaveCheckpoint(name=name))
+def test_a_name_that_no_checkpoint_can_have_is_refused():
+    names = ["a b", "a/b", "..\\a", "a@b", "x" * 61, "a\nb", "17"]
+    names += ["initial", "best", "final", "latest", "periodic", "interrupted"]
+    steered = Commanded().at(FIRST, *(SaveCheckpoint(name=name) for name in names))
     steered.run()
-    outcome = only(SaveCheckpoint).outcome
-    assert isinstance(outcome, Refused)
-    assert repr(name) in outcome.reason
+    for answer, name in zip(answered(SaveCheckpoint), names):
+        assert isinstance(answer.outcome, Refused)
+        assert repr(name) in answer.outcome.reason
+    assert len(answered(SaveCheckpoint)) == len(names)
     assert {event.label for event in of(CheckpointSaved)} <= {"initial", "best", "final"}
 
 
@@ -925,7 +957,9 @@ def test_a_checkpoint_that_is_damaged_or_gone_is_refused_and_training_goes_on():
             action(keeper.path(keeper.find(name, "baseline")))
 
     steered = Commanded().at(FIRST, SaveCheckpoint(name="one"), SaveCheckpoint(name="two"))
-    steered.at(FIRST + 1, damage, LoadCheckpoint(checkpoint="one"), LoadCheckpoint(checkpoint="two"))
+    steered.at(
+        FIRST + 1, damage, LoadCheckpoint(checkpoint="one"), LoadCheckpoint(checkpoint="two")
+    )
     assert_same(steered.run(), expected())
     damaged, gone = [answer.outcome.reason for answer in answered(LoadCheckpoint)]
     assert "SHA-256" in damaged
@@ -997,12 +1031,16 @@ def test_a_name_that_is_taken_is_numbered():
 
 
 def test_another_runs_checkpoint_in_place_switches_back_to_that_run():
-    steered = Commanded().at(FIRST, SaveCheckpoint(name="one"))
-    steered.at(SECOND, LoadCheckpoint(checkpoint="one", as_new_run=True, run="other"))
-    # `other` has come to step 7 when the run that it left is gone on with.
-    steered.at(FIRST + 2, SaveCheckpoint(name="here"), LoadCheckpoint(checkpoint="baseline@one"))
-    steered.at(FIRST + 4, LoadCheckpoint(checkpoint="other@here"))
-    # The plan's step 7 comes three times; each of its commands comes once.
+    def leave(steered):
+        steered.give(LoadCheckpoint(checkpoint="one", as_new_run=True, run="other"))
+        steered.at(FIRST + 2, SaveCheckpoint(name="here"), come_back)
+
+    def come_back(steered):
+        # `other` has come to step 7 when the run that it left is gone on with.
+        steered.give(LoadCheckpoint(checkpoint="baseline@one"))
+        steered.at(FIRST + 4, LoadCheckpoint(checkpoint="other@here"))
+
+    steered = Commanded().at(FIRST, SaveCheckpoint(name="one")).at(SECOND, leave)
     assert_same(steered.run(), expected())
     runs = {run.name: run for run in summary().runs}
     assert runs["other"].state.value == "finished"
@@ -1019,9 +1057,9 @@ def test_another_runs_checkpoint_in_place_switches_back_to_that_run():
         ("other", "running"),
         ("other", "finished"),
     ]
-    assert [(event.run, event.step) for event in of(Rewound)] == [
-        ("baseline", FIRST),
-        ("other", FIRST + 2),
+    assert [(event.run, event.step, event.left_step) for event in of(Rewound)] == [
+        ("baseline", FIRST, SECOND),
+        ("other", FIRST + 2, FIRST + 2),
     ]
 
 
@@ -1034,8 +1072,13 @@ def test_taken_back_in_the_midst_of_a_validation_it_is_exact():
 
 
 def test_reset_in_the_midst_of_a_validation_it_is_exact():
-    steered = Commanded("own-generator").at_batch(BATCHES + 2, Reset())
-    assert_same(steered.run(), expected("own-generator"))
+    def given():
+        return shuffled(generator=torch.Generator().manual_seed(9))
+
+    wanted = bare({**make("dropout"), "train_loader": given()})
+    steered = Commanded().at_batch(BATCHES + 2, Reset())
+    steered.parts["train_loader"] = given()
+    assert_same(steered.run(), wanted)
 
 
 def test_saved_in_the_midst_of_a_validation_and_gone_back_to_it_is_exact():
@@ -1074,7 +1117,8 @@ def test_a_lingering_run_is_extended_and_goes_on(watched):
     steps = [step for step, _ in resumer.join()]
     assert steps == [STEPS, STEPS + STEPS_PER_EPOCH]
     assert only(Extend).phase == "end"
-    assert steered.result.state == "stopped"
+    # What was to be trained had been trained when it was stopped.
+    assert steered.result.state == "finished"
 
 
 def test_a_lingering_run_can_be_tested_and_noted_and_saved_and_stopped(watched):
@@ -1095,18 +1139,16 @@ def test_a_lingering_run_can_be_tested_and_noted_and_saved_and_stopped(watched):
     [(LoadCheckpoint(checkpoint="one"), FIRST), (Reset(run="again"), 0)],
 )
 def test_a_lingering_run_that_is_taken_back_is_held_until_it_is_resumed(watched, command, step):
-    going = []
-
-    def look(steered):
-        # The step count of a paused run does not move: nothing is trained before it is resumed.
-        going.append(steered.engine.gate.is_paused)
-
     steered, resumer = lingering([command, Note(text="and now"), Resume()], [Stop()])
     steered.at(FIRST, SaveCheckpoint(name="one"))
-    steered.run()
+    paused = []
+    steered.parts["model"].register_forward_pre_hook(
+        lambda module, args: paused.append(steered.engine.gate.is_paused)
+    )
+    assert_same(steered.run(), expected())
     resumer.join()
     assert only(Resume).step == step
-    assert not any(going)
+    assert not any(paused)
     assert steered.result.step == STEPS
 
 
@@ -1183,7 +1225,7 @@ def test_every_command_is_received_and_answered_with_its_phase_and_its_result():
         assert (received.status, received.outcome) == (CommandStatus.RECEIVED, None)
         assert received.command == done.command
         assert received.author == done.author == "ada"
-        assert {received.phase, done.phase} <= {"train", "validate"}
+        assert {received.phase, done.phase} <= {"between", "train", "validate"}
         broken_off = isinstance(done.outcome, Refused)
         assert done.status is (CommandStatus.REFUSED if broken_off else CommandStatus.APPLIED)
         if not broken_off:

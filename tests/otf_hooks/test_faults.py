@@ -111,6 +111,29 @@ def test_sigterm_ends_the_process_as_ever_and_loses_nothing():
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+def test_a_terminal_that_closes_ends_the_process_as_ever_and_loses_nothing():
+    process = run("time.sleep(0.5)")
+    process.send_signal(signal.SIGHUP)
+    process.communicate(timeout=10)
+    assert process.returncode == -signal.SIGHUP
+    assert recorded() == list(range(1, 201))
+    assert states() == ["running", "stopped"]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+def test_a_script_that_ignores_the_closing_terminal_goes_on():
+    # As `nohup` starts it; the handlers are there already, and this one is not among them.
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        process = run("time.sleep(0.5); stop()")
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    process.send_signal(signal.SIGHUP)
+    out, _ = process.communicate(timeout=30)
+    assert (process.returncode, out) == (0, "after fit\n")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 def test_a_handler_of_the_script_stays_in_force():
     process = run("signal.signal(signal.SIGTERM, lambda *_: sys.exit(3)); time.sleep(30)")
     time.sleep(0.3)

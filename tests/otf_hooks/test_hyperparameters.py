@@ -182,7 +182,7 @@ def test_a_second_rate_is_a_factor_on_the_schedulers_own_too_and_not_on_the_firs
     ((rate,),) = own.step(3)[-1:]
     run.set(lr=0.01)
     assert run.found.lr_factors == [0.01 / rate]
-    assert run.step(4) == [[bare * (0.01 / rate)] for ((bare,)) in own.step(4)]
+    assert run.step(4) == [[bare * (0.01 / rate)] for (bare,) in own.step(4)]
 
 
 def test_the_schedulers_own_rate_set_by_hand_gives_it_back(scheduler):
@@ -237,7 +237,7 @@ def test_a_scaled_rate_that_was_held_returns_to_its_factor():
     factor = 0.05 / 0.1
     assert run.found.lr_owner == "scaled"
     assert run.rates() == [own.rates()[0] * factor]
-    assert run.step(3) == [[rate * factor] for ((rate,)) in own.step(3)]
+    assert run.step(3) == [[rate * factor] for (rate,) in own.step(3)]
 
 
 def test_a_held_rate_that_is_set_again_stays_held_at_the_new_value():
@@ -258,7 +258,7 @@ def test_released_with_a_value_it_is_a_factor_again():
     run.set(lr=0.02, hold=False)
     assert run.rates() == [0.02]
     assert run.found.lr_owner == "scaled"
-    assert run.step(3) == [[bare * (0.02 / rate)] for ((bare,)) in own.step(3)]
+    assert run.step(3) == [[bare * (0.02 / rate)] for (bare,) in own.step(3)]
 
 
 def test_without_a_scheduler_a_rate_can_be_held_and_released_too():
@@ -295,7 +295,7 @@ def test_a_rate_of_zero_can_be_set_and_left_again():
     assert run.step(4) == [[0.0]] * 4
     (rate,) = own.step(4)[-1]
     run.set(lr=0.2)
-    assert run.step(3) == [[bare * (0.2 / rate)] for ((bare,)) in own.step(3)]
+    assert run.step(3) == [[bare * (0.2 / rate)] for (bare,) in own.step(3)]
 
 
 def test_where_the_scheduler_says_zero_no_factor_makes_a_rate_of_it():
@@ -371,9 +371,7 @@ def test_from_a_checkpoint_before_any_change_the_scheduler_owns_the_rate_again(t
 def test_every_kind_of_value_survives_a_checkpoint(tmp_path):
     run = Run("adamw-groups")
     run.tunables.get("mixup", 0.5, 0.0, 1.0)
-    run.set(
-        weight_decay=0.3, betas_dot_0=0.8, grad_clip_norm=1.5, mixup=0.75, eps=1e-6, lr=0.001
-    )
+    run.set(weight_decay=0.3, betas_dot_0=0.8, grad_clip_norm=1.5, mixup=0.75, eps=1e-6, lr=0.001)
     table = run.found.table()
     written = run.saved(tmp_path / "a.pt")
     fresh = Run("adamw-groups")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -326,14 +327,14 @@ def test_a_folder_that_cannot_be_written_costs_a_warning_once(tmp_path):
         desk.keeper.close()
 
 
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="a full disk is Linux's to offer")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a full disk is Linux's to offer")
 def test_a_full_disk_leaves_the_old_checkpoints_and_no_half_one(desk, monkeypatch):
     desk.save(1)
     real = os.fdopen
 
     def on_a_full_disk(descriptor, mode):
         os.close(descriptor)
-        return open("/dev/full", mode)  # noqa: SIM115
+        return Path("/dev/full").open(mode)
 
     monkeypatch.setattr(os, "fdopen", on_a_full_disk)
     failed = desk.save(2, state={"weight": torch.ones(100_000)})
@@ -351,9 +352,7 @@ def test_whatever_goes_wrong_the_next_one_is_written(desk, error):
             raise error
 
     told = []
-    desk.keeper.save(
-        Broken({}), run="baseline", step=1, epoch=1, label="mine", done=told.append
-    )
+    desk.keeper.save(Broken({}), run="baseline", step=1, epoch=1, label="mine", done=told.append)
     desk.keeper.save(Snapshot({"step": 2}), run="baseline", step=2, epoch=1, label="mine")
     wait_for(lambda: not desk.keeper.is_busy, "both checkpoints")
     failed, saved = desk.events

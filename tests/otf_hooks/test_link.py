@@ -98,7 +98,7 @@ def warnings():
 @pytest.fixture
 def link(port, commands, warnings):
     ensure_token(Home.find())
-    serving = AliveLock(Home.find().path, serving_lock(port))
+    serving = AliveLock(Home.find().path, serving_lock("127.0.0.1", port))
     assert serving.acquire()
     link = Link(
         home=Home.find(),
@@ -160,6 +160,8 @@ def test_what_is_queued_is_sent_before_it_closes(serving, link):
     for first in range(1, 101):
         link.publish(batch(first))
     link.close()
+    # The other side reads in a thread of its own.
+    wait_for(lambda: len(server.frames) > 100, "what was sent")
     assert server.frames[1:] == [batch(first) for first in range(1, 101)]
 
 
@@ -199,6 +201,72 @@ def test_the_token_is_not_shown_to_a_stranger_on_the_port(serving, port, command
     assert not hasattr(server, "authorization")
     assert len(warnings) == 1
     assert f"Port {port} is held by something else" in warnings[0]
+
+
+def test_the_token_is_not_shown_to_a_stranger_on_another_address(serving, port, commands, warnings):
+    # Our server is on ::1, somebody else on the same port of 127.0.0.1.
+    ensure_token(Home.find())
+    ours = AliveLock(Home.find().path, serving_lock("::1", port))
+    assert ours.acquire()
+    server = serving()
+    link = Link(
+        home=Home.find(),
+        host="127.0.0.1",
+        port=port,
+        hello=lambda: hello("session", 3, {}),
+        on_command=commands.append,
+        warn=warnings.append,
+    )
+    link.start()
+    wait_for(lambda: warnings, "what was asked for")
+    link.close()
+    ours.release()
+    assert server.frames == []
+    assert not hasattr(server, "authorization")
+    assert f"Port {port} is held by something else" in warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("bound", "host"),
+    [
+        *(("127.0.0.1", "127.0.0.1"), ("0.0.0.0", "127.0.0.1"), ("::", "127.0.0.1")),
+        *(("127.0.0.1", "localhost"), ("0.0.0.0", "localhost")),
+    ],
+)
+def test_a_server_that_listens_there_is_found(serving, port, commands, warnings, bound, host):
+    ensure_token(Home.find())
+    ours = AliveLock(Home.find().path, serving_lock(bound, port))
+    assert ours.acquire()
+    serving()
+    link = Link(
+        home=Home.find(),
+        host=host,
+        port=port,
+        hello=lambda: hello("session", 3, {}),
+        on_command=commands.append,
+        warn=warnings.append,
+    )
+    link.start()
+    wait_for(lambda: link.viewers == 2, "what was asked for")
+    link.close()
+    ours.release()
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "a" * 100 + ".example", "a..b"])
+def test_a_host_without_an_address_is_said_once(port, commands, warnings, host):
+    ensure_token(Home.find())
+    link = Link(
+        home=Home.find(),
+        host=host,
+        port=port,
+        hello=lambda: hello("session", 3, {}),
+        on_command=commands.append,
+        warn=warnings.append,
+    )
+    link.start()
+    wait_for(lambda: warnings, "what was asked for", 30.0)
+    link.close()
+    assert f"The dashboard_host '{host}' has no address" in warnings[0]
 
 
 def test_unreadable_frames_do_not_end_the_link(serving, link, warnings):

@@ -38,7 +38,7 @@ def held(device="cpu"):
 
 
 def test_what_is_in_host_memory_stays_where_it_is():
-    model, step, tensors = held()
+    _, step, tensors = held()
     places = [tensor.data_ptr() for tensor in tensors]
     bits = [tensor.detach().clone() for tensor in tensors]
     parking = Parking()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
-import numpy
+import numpy as np
 import pytest
 import torch
 from otf_hooks import checkpoint, randomness, sources
@@ -49,7 +49,7 @@ class Drawing(Numbers):
 
     def __getitem__(self, index):
         random.random()
-        numpy.random.rand()
+        np.random.rand()
         torch.rand(1)
         return index
 
@@ -65,9 +65,9 @@ class Remembers(Sampler[int]):
     def __init__(self):
         self.order = list(range(SIZE))
         self.shared = self.order
-        self.array = numpy.arange(SIZE, dtype="uint32")
+        self.array = np.arange(SIZE, dtype="uint32")
         self.weights = torch.ones(SIZE)
-        self.names = numpy.array(["not", "numbers"])
+        self.names = np.array(["not", "numbers"])
         self.epoch = 0
 
     def __len__(self):
@@ -76,7 +76,7 @@ class Remembers(Sampler[int]):
     def __iter__(self):
         self.epoch += 1
         random.shuffle(self.order)
-        self.array = numpy.random.permutation(self.array)
+        self.array = np.random.permutation(self.array)
         self.weights = self.weights + torch.rand(SIZE)
         found = torch.argsort(self.weights)
         return iter([self.order[self.array[index]] for index in found.tolist()])
@@ -84,8 +84,8 @@ class Remembers(Sampler[int]):
 
 class OwnNumpy(Sampler[int]):
     def __init__(self):
-        self.generator = numpy.random.default_rng(3)
-        self.older = numpy.random.RandomState(4)
+        self.generator = np.random.default_rng(3)
+        self.older = np.random.RandomState(4)
 
     def __len__(self):
         return SIZE
@@ -155,14 +155,14 @@ def name(request):
 
 
 def made(name):
-    for seed in (torch.manual_seed, random.seed, numpy.random.seed):
+    for seed in (torch.manual_seed, random.seed, np.random.seed):
         seed(5)
     return LOADERS[name]()
 
 
 def trained():
     """What a step draws, of all global generators."""
-    return (float(torch.rand(1)), random.random(), float(numpy.random.rand()))
+    return (float(torch.rand(1)), random.random(), float(np.random.rand()))
 
 
 def numbers(batch):
@@ -300,6 +300,15 @@ def test_the_indices_of_the_epoch_before_can_still_be_told(name):
     assert training.position.indices(length) == []
 
 
+def test_to_ask_for_the_epoch_before_leaves_no_trace(name):
+    length = len(bare(name)) // 3
+    training = Training(name)
+    training.train(length + 2)
+    assert training.position.indices(length - 1) == training.seen[length - 2][0]
+    training.train()
+    assert training.seen == bare(name)
+
+
 def test_after_going_back_the_indices_are_the_same(name, tmp_path):
     training, batches = Training(name), {}
     training.train(3, each=batches.__setitem__)
@@ -392,14 +401,14 @@ def test_what_a_sampler_remembers_is_put_back_in_place():
     now = [list(sampler.order), sampler.array.tolist(), sampler.weights.tolist(), sampler.epoch]
     assert now == then
     assert sampler.shared is sampler.order
-    assert sampler.array.dtype == numpy.dtype("uint32")
+    assert sampler.array.dtype == np.dtype("uint32")
     assert sampler.names.tolist() == ["not", "numbers"]
 
 
 class OwnGenerators(Numbers):
     def __init__(self):
         super().__init__()
-        self.numpy = numpy.random.default_rng(3)
+        self.numpy = np.random.default_rng(3)
         self.python = random.Random(4)
         self.torch = torch.Generator().manual_seed(5)
 
@@ -447,7 +456,7 @@ class HoldsAnIterator(IterableDataset[Any]):
 
 class HoldsAFile(HoldsAnIterator):
     def __init__(self, path):
-        self.lines = open(path)  # noqa: SIM115
+        self.lines = path.open()
 
 
 class SaysItsPlace(HoldsAnIterator):
@@ -493,10 +502,6 @@ def test_persistent_workers_are_told_beforehand():
 
 
 # Another dataset
-
-
-class Sized(Numbers):
-    pass
 
 
 def test_fewer_samples_than_were_read_are_a_clear_error():

@@ -6,7 +6,7 @@ import collections
 import enum
 from typing import Any, NamedTuple
 
-import numpy
+import numpy as np
 import pytest
 import torch
 from otf_hooks import checkpoint
@@ -43,7 +43,7 @@ def test_containers_are_rebuilt_and_plain_values_taken_over():
         "list": [1, 2.5, True, None, "text", b"bytes"],
         "tuple": (1, (2, [3])),
         "set": {1, 2},
-        "keys": {1: "one", 2.5: "two", "three": 3, True: 4},
+        "keys": {1: "one", 2.5: "two", "three": 3, False: 4},
         "torch": [torch.float16, torch.device("cpu"), torch.Size([2, 3])],
     }
     found = copied(value)
@@ -67,8 +67,8 @@ def test_what_it_holds_is_read_back_with_weights_only(tmp_path):
         "counter": collections.Counter("aab"),
         "enum": Color.RED,
         "pair": Pair(1, torch.zeros(2)),
-        "numpy": [numpy.float32(0.5), numpy.int64(3), numpy.bool_(True), numpy.array(2.0)],
-        "array": numpy.arange(3),
+        "numpy": [np.float32(0.5), np.int64(3), np.bool_(True), np.array(2.0)],
+        "array": np.arange(3),
         "size": torch.Size([2, 3]),
         "dtype": torch.bfloat16,
         "parameter": nn.Parameter(torch.ones(2)),
@@ -115,7 +115,9 @@ def test_tensors_of_every_kind_keep_their_bits(tensor):
 def test_tied_weights_are_copied_once():
     tied = torch.ones(4)
     found = Snapshot({"one": tied, "two": tied.detach(), "deep": [{"three": tied}]}).wait()
-    assert found["one"].data_ptr() == found["two"].data_ptr() == found["deep"][0]["three"].data_ptr()
+    assert (
+        found["one"].data_ptr() == found["two"].data_ptr() == found["deep"][0]["three"].data_ptr()
+    )
     assert found["one"].data_ptr() != tied.data_ptr()
 
 
@@ -137,7 +139,9 @@ def test_two_views_of_one_memory_keep_their_own_shapes():
 
 
 def test_a_part_of_a_large_tensor_brings_only_itself(tmp_path):
-    written = checkpoint.write(tmp_path / "a.pt", Snapshot({"it": torch.zeros(1_000_000)[:4]}).wait())
+    written = checkpoint.write(
+        tmp_path / "a.pt", Snapshot({"it": torch.zeros(1_000_000)[:4]}).wait()
+    )
     assert written.size < 100_000
 
 

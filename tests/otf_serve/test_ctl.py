@@ -353,7 +353,7 @@ def test_ctrl_c_leaves_the_command_to_the_trainer(place, trainer):
 def two(place, monkeypatch):
     """Two sessions, of which the older one has a trainer."""
     ids = iter(["20250102-100000-pppp", "20250101-100000-qqqq"])
-    monkeypatch.setattr("otf_session.home._new_session_id", lambda: next(ids))
+    monkeypatch.setattr("otf_session.home.new_id", lambda others: next(ids))
     newer, older = make_session(place.home, started()), make_session(place.home, started())
     with LiveTrainer(place.home, place.port, older) as trainer:
         yield newer, older, trainer

@@ -32,7 +32,7 @@ def test_no_sessions_are_an_empty_list(api, home):
 
 def test_sessions_are_listed_the_newest_last(api, make, monkeypatch):
     ids = iter(["20260102-100000-bbbb", "20260101-100000-aaaa"])
-    monkeypatch.setattr("otf_session.home._new_session_id", lambda: next(ids))
+    monkeypatch.setattr("otf_session.home.new_id", lambda others: next(ids))
     make(started(), losses(1, 5), project="two")
     make(project="one")
     found = api.get("/api/sessions").json()
@@ -154,7 +154,7 @@ def test_a_range_without_an_end_is_not_coarser(api, make):
 def test_the_connected_trainers_are_listed_the_newest_last(api, make, monkeypatch):
     assert api.get("/api/trainers").json() == []
     ids = iter(["20260102-100000-bbbb", "20260101-100000-aaaa", "20260103-100000-cccc"])
-    monkeypatch.setattr("otf_session.home._new_session_id", lambda: next(ids))
+    monkeypatch.setattr("otf_session.home.new_id", lambda others: next(ids))
     newer, older, _ = make(started()), make(started()), make(started())
     with joined(api, newer), joined(api, older):
         assert api.get("/api/trainers").json() == [older.id, newer.id]

@@ -131,7 +131,7 @@ def test_an_author_that_is_no_short_line_is_refused(api, make, author):
 
 def test_a_session_may_be_named_by_a_part_of_its_id_or_as_the_latest(api, make, monkeypatch):
     ids = iter(["20260101-100000-aaaa", "20260102-100000-bbbb"])
-    monkeypatch.setattr("otf_session.home._new_session_id", lambda: next(ids))
+    monkeypatch.setattr("otf_session.home.new_id", lambda others: next(ids))
     older, newer = make(started()), make(started())
     with joined(api, older) as one, joined(api, newer) as two:
         for name, store, trainer in (

@@ -1,11 +1,24 @@
+import contextlib
 import os
+import socket
 import stat
 import threading
 
 import pytest
-from otf_session.address import DEFAULT_PORT, dashboard_port, ensure_token, read_token
+from otf_session.address import (
+    DEFAULT_PORT,
+    addresses_of,
+    dashboard_port,
+    ensure_token,
+    is_loopback,
+    read_token,
+    served_at,
+    serving_lock,
+    tighten_token,
+)
 from otf_session.errors import HomeUnusable, InvalidPort
 from otf_session.home import Home
+from otf_session.liveness import AliveLock
 
 
 def test_the_port_is_what_is_given_else_the_variable_else_the_default(monkeypatch):
@@ -61,6 +74,89 @@ def test_only_the_owner_reads_the_token(home):
     finally:
         os.umask(before)
     assert stat.S_IMODE(home.token_file.stat().st_mode) == 0o600
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604, 0o660, 0o610])
+def test_a_token_that_others_can_read_is_closed_and_said_once(home, mode):
+    token = ensure_token(home)
+    assert tighten_token(home) == ""
+    home.token_file.chmod(mode)
+    warning = tighten_token(home)
+    assert f"The token file {home.token_file} could be read by other users" in warning
+    assert "delete the file and start again" in warning
+    assert stat.S_IMODE(home.token_file.stat().st_mode) == 0o600
+    assert ensure_token(home) == token
+    assert tighten_token(home) == ""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX modes")
+@pytest.mark.parametrize("refuses", [True, False])
+def test_a_token_that_cannot_be_closed_is_said(home, monkeypatch, refuses):
+    def chmod(path, mode):
+        if refuses:
+            raise PermissionError(1, "Operation not permitted")
+
+    ensure_token(home)
+    home.token_file.chmod(0o644)
+    monkeypatch.setattr(type(home.token_file), "chmod", chmod)
+    warning = tighten_token(home)
+    assert ("Operation not permitted" if refuses else "keeps no rights") in warning
+    assert "set ONTHEFLY_HOME to a folder of your own" in warning
+
+
+# Which address is served
+
+
+@pytest.fixture
+def serving(home):
+    """Hold the lock of a server of this home."""
+    home.ensure()
+    with contextlib.ExitStack() as stack:
+
+        def serve(address, port=4444):
+            lock = AliveLock(home.path, serving_lock(address, port))
+            assert lock.acquire()
+            stack.callback(lock.release)
+
+        yield serve
+
+
+def test_where_nothing_is_served_there_is_no_address(home):
+    home.ensure()
+    assert served_at(home, "127.0.0.1", 4444) is None
+    assert served_at(home, "localhost", 4444) is None
+
+
+@pytest.mark.parametrize(
+    ("bound", "asked", "found"),
+    [
+        *(("127.0.0.1", "127.0.0.1", "127.0.0.1"), ("127.0.0.1", "localhost", "127.0.0.1")),
+        *(("0.0.0.0", "127.0.0.1", "127.0.0.1"), ("::", "127.0.0.1", "127.0.0.1")),
+        *(("::", "::1", "::1"), ("::1", "0:0:0:0:0:0:0:1", "::1"), ("0.0.0.0", "::1", None)),
+        *(("::1", "127.0.0.1", None), ("127.0.0.1", "::1", None)),
+        *(("127.0.0.2", "127.0.0.1", None), ("127.0.0.1", "0.0.0.0", None)),
+    ],
+)
+def test_a_server_is_known_on_its_own_address_alone(home, serving, bound, asked, found):
+    serving(bound)
+    assert served_at(home, asked, 4444) == found
+    assert served_at(home, asked, 4445) is None
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "a" * 100 + ".example", "a..b", ""])
+def test_a_host_without_an_address_is_an_error_of_its_kind(host):
+    with pytest.raises(socket.gaierror):
+        addresses_of(host, 4444)
+
+
+@pytest.mark.parametrize(
+    ("address", "loopback"),
+    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("10.0.0.1", False)]
+    + [("0.0.0.0", False), ("::", False), ("fe80::1", False), ("localhost", False)],
+)
+def test_only_loopback_is_this_machine_alone(address, loopback):
+    assert is_loopback(address) is loopback
 
 
 def test_homes_have_tokens_of_their_own(tmp_path):

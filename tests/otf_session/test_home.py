@@ -1,10 +1,14 @@
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from otf_session.errors import AmbiguousSession, HomeUnusable, SessionNotFound
 from otf_session.home import DATABASE, Home
+from otf_session.queries import session_summary
+from otf_session.store import SessionReader
 
 from ..helpers.sessions import make_session
 
@@ -53,6 +57,67 @@ def test_a_new_session_has_a_folder_of_its_own_that_sorts_by_age(home):
         assert re.fullmatch(r"\d{8}-\d{6}-[a-hj-km-np-z2-9]{4}", made.name)
         assert made.parent == home.sessions
         assert sorted(path.name for path in made.iterdir()) == ["checkpoints", DATABASE]
+
+
+def test_of_many_that_begin_at_once_the_last_is_the_newest(home):
+    made = [new_session(home) for _ in range(30)]
+    assert home.session_folders() == made
+    assert home.session_folder("latest") == made[-1]
+
+
+def test_one_that_is_still_being_made_is_older_than_what_begins_later(home):
+    later = []
+
+    def fill(draft, session_id):
+        (draft / DATABASE).touch()
+        later.append(new_session(home))
+
+    earlier = home.new_session(fill)
+    assert home.session_folders() == [earlier, *later]
+
+
+_MAKE = """
+import sys
+from otf_session.home import Home
+from otf_session.store import SessionStore
+home = Home(sys.argv[1])
+for _ in range(10):
+    print(SessionStore.create(home, "p").id, flush=True)
+"""
+
+
+def test_of_several_processes_that_begin_sessions_at_once_each_has_its_own(home):
+    makers = [
+        subprocess.Popen(
+            [sys.executable, "-c", _MAKE, str(home.path)], stdout=subprocess.PIPE, text=True
+        )
+        for _ in range(4)
+    ]
+    ids = [maker.communicate(timeout=60)[0].split() for maker in makers]
+    assert [maker.returncode for maker in makers] == [0] * 4
+    assert ids == [sorted(each) for each in ids]
+    folders = home.session_folders()
+    assert sorted(sum(ids, [])) == [folder.name for folder in folders]
+    created = []
+    for folder in folders:
+        with SessionReader(folder) as reader:
+            created.append(session_summary(reader).created)
+    # Their order is that of their beginnings, but for what no clock can tell apart.
+    assert all(after > before - 0.02 for before, after in zip(created, created[1:]))
+
+
+def test_a_session_that_another_process_makes_at_this_moment_is_not_taken(home, monkeypatch):
+    ids = iter(["20260101-100000-aaaa", "20260101-100000-bbbb", None, "20260101-100000-cccc"])
+    monkeypatch.setattr("otf_session.home.new_id", lambda others: next(ids))
+    home.ensure()
+    (home.sessions / ".20260101-100000-aaaa").mkdir()
+    folder(home, "20260101-100000-bbbb")
+    assert new_session(home).name == "20260101-100000-cccc"
+    assert sorted(path.name for path in home.sessions.iterdir()) == [
+        ".20260101-100000-aaaa",
+        "20260101-100000-bbbb",
+        "20260101-100000-cccc",
+    ]
 
 
 def test_a_session_that_is_being_made_is_not_there_yet(home):
@@ -205,6 +270,18 @@ def test_an_unreadable_home_is_unusable(home, monkeypatch):
     monkeypatch.setattr(os, "listdir", denied)
     with pytest.raises(HomeUnusable, match="cannot be used: Permission denied"):
         home.ensure()
+
+
+@pytest.mark.parametrize("name", ["latest", "20260101-100000-abcd", "abcd"])
+def test_a_session_in_an_unreadable_home_is_said(home, three, name, monkeypatch):
+    def denied(path, *words, **options):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "stat", denied)
+    monkeypatch.setattr(Path, "iterdir", denied)
+    monkeypatch.setattr(Path, "is_file", denied)
+    with pytest.raises(HomeUnusable, match="cannot be used: Permission denied"):
+        home.session_folder(name)
 
 
 @pytest.mark.parametrize("folder", ["checkpoints", ".2"])

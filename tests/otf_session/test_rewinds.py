@@ -266,3 +266,25 @@ def test_a_session_without_checkpoints_has_none(read):
     reader = read(started())
     assert kept_checkpoints(reader.database) == []
     assert snapshot(reader, points=10).checkpoints == []
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 10_000])
+def test_what_one_append_holds_after_a_rewind_is_counted_once(home, size):
+    events = [
+        started(),
+        *flat(1, 5, 1, size=5),
+        rewound(3, 5),
+        *flat(4, 8, 2, size=5),
+        rewound(6, 8),
+        *flat(7, 8, 3, size=2),
+    ]
+    store = make_session(home)
+    for start in range(0, len(events), size):
+        store.append(events[start : start + size])
+    store.close()
+    with SessionReader(store.folder) as reader:
+        points, found = curve(reader)
+        assert sorted(points) == list(range(1, 9))
+        assert found.count == 8
+        (run,) = run_summaries(reader.database)
+        assert (run.step, run.latest) == (8, {"loss": 3.0})

@@ -1,5 +1,7 @@
 import json
+import os
 import time
+from pathlib import Path
 
 import pytest
 from otf_session.cli import app
@@ -21,7 +23,7 @@ def sessions(home, monkeypatch):
     """Three sessions, the last of which is the newest."""
     names = ["20260101-100000-aaab", "20260101-110000-aabb", "20260202-120000-cccc", "later"]
     ids = iter(names)
-    monkeypatch.setattr("otf_session.home._new_session_id", lambda: next(ids))
+    monkeypatch.setattr("otf_session.home.new_id", lambda others: next(ids))
     stores = [
         make_session(home, started(), losses(1, 30), state(RunState.FINISHED, step=30)),
         make_session(home),
@@ -73,9 +75,25 @@ def test_sessions_are_listed_the_newest_first(sessions):
     assert [row.split()[0] for row in rows] == [store.id for store in sessions[::-1]]
     assert "a [bold]project[/bold]" in rows[0]
     assert rows[0].split()[-2:] == ["loss", "0.5"]
+    assert " fork1 " in rows[0]
+    assert " baseline " in rows[2]
     assert " lost " in rows[1]
     assert " finished " in rows[2]
     assert " 30 " in rows[2]
+
+
+def test_the_run_that_is_listed_is_the_one_that_moved_last(home):
+    make_session(
+        home,
+        started("first", time=10.0),
+        started("second", time=20.0),
+        state(RunState.RUNNING, run="second", step=1),
+        state(RunState.RUNNING, run="first", step=7),
+    ).close()
+    (row,) = [row for row in invoke(app, "list").stdout.splitlines() if "digits" in row]
+    assert " first " in row
+    assert " second " not in row
+    assert " 7 " in row
 
 
 def test_a_list_for_programs_holds_the_same(sessions):
@@ -112,6 +130,23 @@ def test_another_home_is_named_by_an_option(sessions, tmp_path):
     result = invoke(app, "list", "--home", tmp_path / "other")
     assert "elsewhere" in result.stdout
     assert sessions[0].id not in result.stdout
+
+
+@pytest.mark.parametrize("words", [["list"], ["show", "latest"], ["show", "k7fq"]])
+@pytest.mark.parametrize("named", [True, False])
+def test_a_home_that_cannot_be_read_is_an_error_however_it_is_named(
+    home, monkeypatch, words, named
+):
+    def denied(path, *words, **options):
+        raise PermissionError(13, "Permission denied")
+
+    home.ensure()
+    # Root may read everything: the system's answers to somebody else.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(Path, "iterdir", denied)
+    monkeypatch.setattr(Path, "is_file", denied)
+    message = refused(*words, *(["--home", home.path] if named else []))
+    assert f"The OnTheFly home {home.path} cannot be used: Permission denied" in message
 
 
 def test_a_home_that_is_a_file_is_an_error(tmp_path):

@@ -8,6 +8,8 @@ import { drawMarkers } from "../src/charts/markers";
 import { readingAt } from "../src/charts/nearest";
 import { orderMetrics } from "../src/charts/order";
 import { runStyle } from "../src/charts/palette";
+import { valueRange } from "../src/charts/range";
+import { rowHeight } from "../src/charts/rows";
 import { smooth } from "../src/charts/smoothing";
 import type { Marker, MarkerKind } from "../src/store/markers";
 import { SessionModel } from "../src/store/session";
@@ -121,12 +123,7 @@ test("a value is read at the nearest step", () => {
 
 test("smoothing starts at the data, leaves a constant alone and keeps gaps", () => {
   const steps = [1, 2, 3, 4];
-  const constant = smooth({ steps, values: [5, 5, null, 5] }, 10);
-  expect(constant.map((value) => value?.toFixed(9) ?? null)).toEqual([
-    ...Array<string>(2).fill("5.000000000"),
-    null,
-    "5.000000000",
-  ]);
+  expect(smooth({ steps, values: [5, 5, null, 5] }, 10)).toEqual([5, 5, null, 5]);
   const [first, second] = smooth({ steps, values: [4, 8, 8, 8] }, 10);
   expect(first).toBeCloseTo(4);
   expect(second).toBeGreaterThan(5.5);
@@ -203,4 +200,40 @@ test("where shapes would overlap, that of what matters most is drawn, and all of
 test("lines that would be one smear are drawn once", () => {
   const many = Array.from({ length: 100 }, (_, step): [MarkerKind, number] => ["guard", step]);
   expect(drawn(...many).strokes).toHaveLength(34);
+});
+
+test("a constant is smoothed to itself exactly, however its rounding errors add up", () => {
+  const steps = Array.from({ length: 3000 }, (_, step) => step + 1);
+  const smoothed = smooth({ steps, values: steps.map(() => 0.001) }, 123.4);
+  expect(new Set(smoothed)).toEqual(new Set([0.001]));
+});
+
+test("values have a little air around them, and none below zero", () => {
+  expect(valueRange(null, null)).toEqual([0, 1]);
+  expect(valueRange(0, 100)).toEqual([0, 106]);
+  expect(valueRange(-10, 90)).toEqual([-16, 96]);
+});
+
+test("a constant has a range of its own, and what is only noise does not widen or narrow it", () => {
+  const [low, high] = valueRange(0.001, 0.001);
+  expect([low, high]).toEqual([expect.closeTo(0.000905), expect.closeTo(0.001105)]);
+  const noisy = valueRange(0.001, 0.001 * (1 + 3e-8));
+  expect(noisy[0]).toBeCloseTo(low, 9);
+  expect(noisy[1]).toBeCloseTo(high, 9);
+  expect(valueRange(-2, -2)).toEqual([expect.closeTo(-2.19), expect.closeTo(-1.79)]);
+  expect(valueRange(0, 0)).toEqual([0, 1]);
+});
+
+test("rows of charts share the room evenly where all of them fit", () => {
+  expect(rowHeight({ room: 1000, rows: 4, gap: 12, below: 20 })).toBe(236);
+  expect(rowHeight({ room: 1000, rows: 1, gap: 12, below: 20 })).toBe(460);
+});
+
+test("where not all rows fit, whole ones do, and the edge of the next", () => {
+  const height = rowHeight({ room: 446, rows: 3, gap: 12, below: 20 });
+  expect(height).toBe(207);
+  expect(446 - (2 * height + 2 * 12)).toBeGreaterThan(4);
+  expect(446 - (2 * height + 2 * 12)).toBeLessThan(10);
+  expect(rowHeight({ room: 318, rows: 3, gap: 12, below: 20 })).toBe(299);
+  expect(rowHeight({ room: 40, rows: 3, gap: 12, below: 20 })).toBe(190);
 });

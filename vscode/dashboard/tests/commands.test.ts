@@ -37,12 +37,12 @@ test("a command goes through its stages, and never back", () => {
   expect(stage()).toBe("sent");
   tracker.queued(queued("c1", { kind: "test" }, "dashboard"));
   expect(stage()).toBe("queued");
-  tracker.progressed({ frame: "command-progress", session: "s1", id: "c1", done: 2, total: 8, unit: "batch" });
+  tracker.progressed({ frame: "command-progress", session: "s1", id: "c1", done: 2, total: 8, unit: "batches" });
   expect(stage()).toBe("received");
-  expect(tracker.running("s1")[0]?.progress).toEqual({ done: 2, total: 8, unit: "batch" });
+  expect(tracker.running("s1")[0]?.progress).toEqual({ done: 2, total: 8, unit: "batches" });
   tracker.reply(reply("c1"));
   tracker.changed("s1", commandChanged({ status: "received", outcome: null }));
-  tracker.progressed({ frame: "command-progress", session: "s1", id: "c1", done: 9, total: 9, unit: "batch" });
+  tracker.progressed({ frame: "command-progress", session: "s1", id: "c1", done: 9, total: 9, unit: "batches" });
   expect(stage()).toBe("applied");
   expect(tracker.get("s1", "c1")?.progress).toBeNull();
   expect(tracker.running("s1")).toEqual([]);
@@ -77,7 +77,7 @@ test("a snapshot's open test is shown as running once it makes progress", () => 
   const command: Command = { kind: "test" };
   tracker.recorded("s1", [commandChanged({ id: "a", command, status: "received", outcome: null })]);
   expect(tracker.running("s1")).toEqual([]);
-  tracker.progressed({ frame: "command-progress", session: "s1", id: "a", done: 1, total: 2, unit: "batch" });
+  tracker.progressed({ frame: "command-progress", session: "s1", id: "a", done: 1, total: 2, unit: "batches" });
   expect(tracker.running("s1")).toHaveLength(1);
 });
 

@@ -259,7 +259,7 @@ test("what others ask for is told with who asked", async () => {
 test("a test shows how far it is, blocks others like it, and can be cancelled", async () => {
   await page.showOne();
   await page.click("more", "test");
-  const progress = { frame: "command-progress", session: "s1", id: "c1", unit: "batch" } as const;
+  const progress = { frame: "command-progress", session: "s1", id: "c1", unit: "batches" } as const;
   await page.receive({ ...progress, done: 3, total: 12 });
   expect(page.text("running")).toContain("3 of 12 batches");
   expect(page.find("command-progress")).toMatchObject({ value: 3, max: 12 });
@@ -331,4 +331,25 @@ test("the record shows what was requested and what was applied", async () => {
   });
   await page.click("show-record");
   expect(page.text("record")).toContain("Scaled.lr (group 0): was 0.1, asked for 0.07, is 0.05");
+});
+
+test("a run that is at its end is not said to be in training when it is to be stopped", async () => {
+  const reason = "training is done; resume trains another 5 epoch(s)";
+  const runs = [runSummary({ state: "paused", reason })];
+  await page.showOne({ session: sessionSummary({ state: "paused", runs }) });
+  expect(page.find("stop").title).toContain("after the training loop");
+  await page.click("stop");
+  expect(page.text("stop-dialog")).toContain("Training is done, and its final state is saved.");
+  expect(page.text("stop-dialog")).not.toContain("Keep training");
+  await page.click("stop-confirm");
+  expect(page.asked()).toEqual([{ kind: "stop" }]);
+});
+
+test("what makes a checkpoint the best stands beside it", async () => {
+  await page.showOne({
+    checkpoints: [checkpointSaved({ label: "best", score: 0.04603 }), checkpointSaved({ step: 20 })],
+  });
+  await page.click("more", "checkpoints");
+  expect(page.all("checkpoint")[1]?.textContent).toContain("bestvalidation loss 0.04603");
+  expect(page.all("checkpoint")[0]?.textContent).not.toContain("validation loss");
 });

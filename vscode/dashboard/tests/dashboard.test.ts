@@ -264,7 +264,7 @@ test("what the server says of commands reaches those who look", async () => {
   await settle();
   const request = { id: "x", author: "otf ctl", command: { kind: "test" } as const };
   transport.receive({ frame: "command-queued", session: "s1", request });
-  transport.receive({ frame: "command-progress", session: "s1", id: "x", done: 1, total: 4, unit: "batch" });
+  transport.receive({ frame: "command-progress", session: "s1", id: "x", done: 1, total: 4, unit: "batches" });
   expect(dashboard.commands.running("s1")).toMatchObject([{ author: "otf ctl", progress: { done: 1 } }]);
   transport.receive(batch(1, commandChanged({ id: "x", command: { kind: "test" } })));
   expect(dashboard.commands.running("s1")).toEqual([]);
@@ -290,4 +290,67 @@ test("another process of the session does not answer for the last one", async ()
     batch(2, { kind: "process-started", time: 1, pid: 1, host: "", argv: [], python: "", versions: {} }),
   );
   expect(dashboard.commands.get("s1", "a")?.stage).toBe("unanswered");
+});
+
+async function lookAtFirst(): Promise<void> {
+  for (const id of ["s1", "s2", "s3"]) answer(id, snapshot({ session: sessionSummary({ id }) }));
+  transport.welcome(sessionSummary());
+  await settle();
+  dashboard.stay();
+}
+
+function comes(id: string, created: number): void {
+  transport.receive({ frame: "session-changed", session: sessionSummary({ id, created }) });
+}
+
+test("a new session does not replace the one that is looked at, and is told of", async () => {
+  await lookAtFirst();
+  expect(dashboard.newcomer).toBeUndefined();
+  comes("s2", 200);
+  comes("s3", 300);
+  comes("s2", 200);
+  await settle();
+  expect(dashboard.model?.id).toBe("s1");
+  expect(dashboard.newcomer?.id).toBe("s3");
+  expect(onPick).not.toHaveBeenCalled();
+  dashboard.pick(null);
+  await settle();
+  expect(dashboard.model?.id).toBe("s3");
+  expect(dashboard.newcomer).toBeUndefined();
+  expect(dashboard.isFollowingNewest).toBe(true);
+});
+
+test("a session that came while the connection was lost is told of, and an older one is not", async () => {
+  await lookAtFirst();
+  transport.lose();
+  transport.welcome(
+    sessionSummary(),
+    sessionSummary({ id: "s2", created: 200 }),
+    sessionSummary({ id: "s3", created: 50 }),
+  );
+  expect(dashboard.newcomer?.id).toBe("s2");
+  dashboard.dismissNewcomer();
+  expect(dashboard.newcomer).toBeUndefined();
+  expect(dashboard.model?.id).toBe("s1");
+});
+
+test("when the session that is looked at is gone, the newest is followed again", async () => {
+  await lookAtFirst();
+  comes("s2", 200);
+  transport.receive({ frame: "session-gone", session: "s1" });
+  await settle();
+  expect(dashboard.model?.id).toBe("s2");
+  expect(dashboard.isFollowingNewest).toBe(true);
+  expect(dashboard.newcomer).toBeUndefined();
+});
+
+test("a state is out of date without the server, unless it is the last one", async () => {
+  answer("s1", snapshot());
+  transport.welcome(sessionSummary());
+  expect(dashboard.isOutdated("running")).toBe(false);
+  transport.lose();
+  await settle();
+  expect(dashboard.isOutdated("running")).toBe(true);
+  expect(dashboard.isOutdated("paused")).toBe(true);
+  expect(dashboard.isOutdated("stopped")).toBe(false);
 });

@@ -1,5 +1,7 @@
 import { expect, test } from "vitest";
+import { formatAxis, formatReading, unitOf } from "../src/format/measure";
 import { formatBytes, formatCount, formatTicks, formatValue } from "../src/format/number";
+import { runsText } from "../src/format/runs";
 import { formatAgo, formatSpan } from "../src/format/time";
 
 test.each([
@@ -33,6 +35,8 @@ test.each([
   [[0.998, 0.999, 1], 0.001, ["0.998", "0.999", "1.000"]],
   [[0, 10_000, 20_000], 10_000, ["0", "10k", "20k"]],
   [[12_250, 12_500], 250, ["12.25k", "12.50k"]],
+  [[1000, 2000], 1000, ["1,000", "2,000"]],
+  [[-1500, 0], 1500, ["\u22121,500", "0"]],
   [[-1, 0, 1], 1, ["\u22121", "0", "1"]],
 ])("the ticks %j are written alike", (ticks, increment, texts) => {
   expect(formatTicks(ticks, increment)).toEqual(texts);
@@ -64,4 +68,31 @@ test.each([
   [260_000, "3 days ago"],
 ])("%d seconds back is %s", (seconds, text) => {
   expect(formatAgo(1000, 1000 + seconds)).toBe(text);
+});
+
+test.each([
+  ["step_time", 0.011037, "11.04 ms"],
+  ["step_time", 2.5, "2.5 s"],
+  ["step_time", null, "not finite"],
+  ["throughput", 3589, "3,589"],
+  ["lr", 0.001, "0.001"],
+  ["data_step_time", 0.5, "0.5"],
+])("a %s of %s is read as %s", (metric, value, text) => {
+  expect(formatReading(metric, value)).toBe(text);
+});
+
+test("units are told of what is known, and of nothing else", () => {
+  expect(["throughput", "step_time", "lr", "my_throughput"].map(unitOf)).toEqual([
+    "samples/s",
+    ...Array<null>(3).fill(null),
+  ]);
+  expect(formatAxis("step_time", [0, 0.005, 0.01], 0.005)).toEqual(["0", "5 ms", "10 ms"]);
+  expect(formatAxis("step_time", [0, 0.5, 1], 0.5)).toEqual(["0", "0.5 s", "1.0 s"]);
+  expect(formatAxis("lr", [0, 0.5], 0.5)).toEqual(["0", "0.5"]);
+});
+
+test("runs are named, the newest first, and of many the number", () => {
+  expect(runsText([])).toBe("");
+  expect(runsText(["baseline", "fork1"])).toBe("fork1, baseline");
+  expect(runsText(["a", "b", "c", "d", "e"])).toBe("e, d, c and 2 more");
 });

@@ -1,8 +1,8 @@
 import { expect, test } from "vitest";
 import { LogBook } from "../src/store/log";
-import { filterLog, logAsText } from "../src/store/log-filter";
-import { commandMark } from "../src/store/marks";
-import { commandChanged, logLine } from "./fixtures";
+import { filterLog, logAsText, type LogFilter } from "../src/store/log-filter";
+import { checkpointMark, commandMark, evaluationMark } from "../src/store/marks";
+import { checkpointSaved, commandChanged, logLine } from "./fixtures";
 
 function page(from: number, to: number, more: boolean) {
   const entries = [];
@@ -76,7 +76,7 @@ test("lines are filtered by level and by text in any case", () => {
   log.append(2, logLine("loss is high", { level: 30 }));
   log.append(3, logLine("boom", { level: 40, logger: "Data" }));
   const texts = (level: number, text: string) =>
-    filterLog(log.items(), { level, text }).map((item) => item.text);
+    filterLog(log.items(), { level, text, brief: false }).map((item) => item.text);
   expect(texts(0, "")).toHaveLength(3);
   expect(texts(30, "")).toEqual(["loss is high", "boom"]);
   expect(texts(0, "data")).toEqual(["Loading data", "boom"]);
@@ -87,4 +87,36 @@ test("lines are saved with time, level, run and step", () => {
   const log = new LogBook();
   log.append(1, logLine("hello", { step: 5, logger: "train" }));
   expect(logAsText(log.items())).toMatch(/^\d\d:\d\d:\d\d INFO baseline step 5 train: hello\n$/);
+});
+
+const evaluated = (step: number, split = "validation") =>
+  evaluationMark({
+    ...{ kind: "evaluation-finished", time: step, run: "baseline", step, split },
+    ...{ samples: 9, values: { loss: step } },
+  });
+
+test("in brief, evaluations and checkpoints in a row are told by the newest of each", () => {
+  const log = new LogBook();
+  log.append(1, logLine("a", { time: 0 }));
+  for (const step of [1, 2, 3]) {
+    log.mark(evaluated(step));
+    log.mark(checkpointMark(checkpointSaved({ step, time: step + 0.5, label: "best" })));
+  }
+  log.mark(checkpointMark(checkpointSaved({ step: 3, time: 3.7, label: "by hand" })));
+  log.mark(evaluated(4));
+  log.mark(evaluated(5, "test"));
+  const texts = (filter: Partial<LogFilter>) =>
+    filterLog(log.items(), { level: 0, text: "", brief: true, ...filter }).map(({ text }) =>
+      text.replace(/,.*pt/, ""),
+    );
+  expect(texts({})).toEqual([
+    "a",
+    "loss 3 over 9 samples (2 before it folded)",
+    "best saved (2 before it folded)",
+    "by hand saved",
+    "loss 4 over 9 samples",
+    "loss 5 over 9 samples",
+  ]);
+  expect(texts({ brief: false })).toHaveLength(10);
+  expect(texts({ text: "loss 2" })).toEqual(["loss 2 over 9 samples"]);
 });

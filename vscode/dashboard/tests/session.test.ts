@@ -2,7 +2,7 @@ import { expect, test, vi } from "vitest";
 import { epochAt } from "../src/store/epochs";
 import { SessionModel } from "../src/store/session";
 import type { AnyEvent } from "../src/wire/types";
-import { batch, commandChanged, logLine, loss, runSummary, sessionSummary, snapshot } from "./fixtures";
+import { batch, commandChanged, logLine, loss, rewound, runSummary, sessionSummary, snapshot } from "./fixtures";
 
 function lossOf(model: SessionModel) {
   return model.metrics.runs("loss").get("baseline");
@@ -148,4 +148,26 @@ test("epochs, evaluations, checkpoints, commands and losses of records are told"
     "pause refused: no",
     "12 records were given up: disk full",
   ]);
+});
+
+test("pauses stand in the charts alike after a reload, whatever they were asked for by", () => {
+  const paused = {
+    kind: "state-changed",
+    time: 120,
+    run: "baseline",
+    state: "paused",
+    step: 20,
+    reason: "as far as run-for was to go",
+  } as const;
+  const live = new SessionModel(snapshot());
+  live.applyBatch(batch(1, paused));
+  const reloaded = new SessionModel(snapshot({ pauses: [paused] }));
+  expect(reloaded.markers.items()).toEqual(live.markers.items());
+  expect(reloaded.markers.items()).toMatchObject([{ kind: "pause", step: 20, text: paused.reason }]);
+});
+
+test("a pause of steps that were rewound is in the charts no more", () => {
+  const paused = { kind: "state-changed", time: 120, run: "baseline", state: "paused", step: 20 } as const;
+  const model = new SessionModel(snapshot({ pauses: [paused], rewinds: [rewound(10, 20)] }));
+  expect(model.markers.items().map(({ kind }) => kind)).toEqual(["rewind"]);
 });

@@ -229,12 +229,12 @@ test.each<[Outcome, string]>([
 test("a stage is told with its progress, or the step of its end", () => {
   const command = {
     stage: "received",
-    progress: { done: 12, total: 40, unit: "batch" },
+    progress: { done: 12, total: 40, unit: "batches" },
     outcome: null,
     step: null,
   } as unknown as Parameters<typeof stageText>[0];
   expect(stageText(command)).toBe("12 of 40 batches");
-  expect(stageText({ ...command, progress: { done: 12, total: 0, unit: "step" } })).toBe("12 steps");
+  expect(stageText({ ...command, progress: { done: 12, total: 0, unit: "steps" } })).toBe("12 steps");
   expect(
     stageText({ ...command, stage: "applied", progress: null, outcome: { kind: "applied", step: 9 } }),
   ).toBe("applied at step 9");

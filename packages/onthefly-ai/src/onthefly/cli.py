@@ -4,6 +4,7 @@ A package offers a command as a Typer app under the entry-point group `otf.comma
 fails to import costs a warning that names its distribution, never the other commands.
 """
 
+import copy
 import sys
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any, List
@@ -29,8 +30,20 @@ def build(found: "List[EntryPoint]") -> typer.Typer:
         except Exception as error:  # noqa: BLE001
             _warn_of(entry_point, error)
             continue
-        app.add_typer(command, name=entry_point.name)
+        _mount(app, command, entry_point.name)
     return app
+
+
+def _mount(app: typer.Typer, command: typer.Typer, name: str) -> None:
+    only = command.registered_commands[0] if len(command.registered_commands) == 1 else None
+    if only is None or command.registered_callback or command.registered_groups:
+        app.add_typer(command, name=name)
+        return
+    # An app with one command is that command when it is run alone, and so it is here; mounted as
+    # an app it would have to be typed twice: `otf resume resume`.
+    mounted = copy.copy(only)
+    mounted.name = name
+    app.registered_commands.append(mounted)
 
 
 def commands() -> "List[EntryPoint]":

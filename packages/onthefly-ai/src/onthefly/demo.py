@@ -17,7 +17,7 @@ app = typer.Typer(name="demo", pretty_exceptions_enable=False)
 _ENDLESS_EPOCHS = 100_000
 
 
-@app.callback(invoke_without_command=True)
+@app.command()
 def demo(
     headless: bool = typer.Option(
         False, "--headless", help="Open no browser, train to the end, print a summary."
@@ -25,12 +25,12 @@ def demo(
     epochs: Optional[int] = typer.Option(
         None,
         min=1,
-        help="Passes over the data [default: 5 with --headless, else no end].",
+        help="Passes over the data (default: 5 with --headless, else no end).",
         show_default=False,
     ),
     port: Optional[int] = typer.Option(
         None,
-        help="The dashboard's port [default: $ONTHEFLY_DASHBOARD_PORT, else 47621].",
+        help="The dashboard's port (default: $ONTHEFLY_DASHBOARD_PORT, else 47621).",
         show_default=False,
     ),
 ) -> None:
@@ -51,13 +51,19 @@ def demo(
 @contextlib.contextmanager
 def _server(port: Optional[int]) -> Iterator[Dict[str, Any]]:
     """A server for the demo: the one that runs already, else one that ends with the demo."""
-    command = [sys.executable, "-m", "otf_serve", "--json"]
+    # It holds the other end of this pipe, and so it ends with the demo however that ends.
+    command = [sys.executable, "-m", "otf_serve", "--json", "--until-stdin-closes"]
     if port is not None:
         command += ["--port", str(port)]
     # In a session of its own, so that the Ctrl-C meant for the training does not reach it.
     process = subprocess.Popen(  # noqa: S603
-        command, stdout=subprocess.PIPE, text=True, start_new_session=os.name == "posix"
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=os.name == "posix",
     )
+    assert process.stdin is not None
     assert process.stdout is not None
     try:
         line = process.stdout.readline()
@@ -68,6 +74,7 @@ def _server(port: Optional[int]) -> Iterator[Dict[str, Any]]:
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)
+        process.stdin.close()
         process.wait()
         process.stdout.close()
 

@@ -163,8 +163,13 @@ class CommandDesk:
     def end_long(self) -> bool:
         """It is done; whether it was cancelled."""
         long, self._long = self._long, None
-        for request in [self._waiting.popleft() for _ in range(len(self._waiting))]:
-            self._inbox.put(request)
+        waiting: List[Union[CommandRequest, Errand]] = list(self._waiting)
+        self._waiting.clear()
+        # Behind them what came after the last look.
+        while not self.is_quiet():
+            waiting.append(self._inbox.get())
+        for item in waiting:
+            self._inbox.put(item)
         return long is not None and long.is_cancelled
 
     def keep_going(self, done: int, total: int) -> bool:

@@ -15,7 +15,7 @@ from typing import Callable, Deque, Optional
 
 import msgspec
 import websockets
-from otf_session.address import read_token, serving_lock
+from otf_session.address import read_token, served_at, shown_host
 from otf_session.commands import CommandRequest
 from otf_session.errors import HomeUnusable
 from otf_session.frames import (
@@ -33,7 +33,6 @@ from otf_session.frames import (
     encode,
 )
 from otf_session.home import Home
-from otf_session.liveness import is_alive
 from websockets.asyncio.client import ClientConnection, connect
 
 _QUEUED_BATCHES = 256
@@ -60,7 +59,7 @@ class Link:
         self._home = home
         self._host = host
         self._port = port
-        self._url = f"ws://{host}:{port}/ws/trainer"
+        self._url = _url(host, port)
         self._hello = hello
         self._on_command = on_command
         self._warn = warn
@@ -152,11 +151,13 @@ class Link:
             return
         if token is None:
             return
-        if is_alive(self._home.path, serving_lock(self._port)) is False:
+        # The token is shown to this very address: another one of the host may be somebody else's.
+        address = served_at(self._home, self._host, self._port)
+        if address is None:
             await self._look_who_listens()
             return
         async with connect(
-            self._url,
+            _url(address, self._port),
             additional_headers={"Authorization": f"Bearer {token}"},
             open_timeout=5,
             close_timeout=1,
@@ -223,6 +224,10 @@ class Link:
         if message != self._refused:
             self._refused = message
             self._warn(message)
+
+
+def _url(host: str, port: int) -> str:
+    return f"ws://{shown_host(host)}:{port}/ws/trainer"
 
 
 def hello(session: str, last_seq: int, versions: dict[str, str]) -> TrainerHello:

@@ -186,10 +186,11 @@ class DataPosition:
         now = sample_total(self._loader)
         if before is None or now is None or before == now:
             return []
-        return [
+        finding = (
             f"The dataset had {before} samples when the checkpoint was made, and has {now} now: "
             "the order of its batches is another."
-        ]
+        )
+        return [finding]
 
     def _skip(self, batches: Iterator[Any], count: int) -> None:
         for number in range(count):

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: end at a safe point, where the state is whole, as without us otherwise.
+"""SIGTERM, SIGHUP and Ctrl-C: end at a safe point, where the state is whole, as without us otherwise.
 
 A script with handlers of its own keeps them: it ends by an exception or by returning, and the
 session is closed on that way.
@@ -14,15 +14,24 @@ from typing import Any, Callable, Dict, Optional
 
 from . import console
 
-#: Seconds that a step may take to end after SIGTERM before the process ends without it.
+#: What a script that has no handlers of its own leaves in force. One that was started by `nohup`
+#: ignores SIGHUP, which a closing terminal sends, and goes on doing so.
+_DEFAULTS: Dict[int, Any] = {
+    signal.SIGTERM: signal.SIG_DFL,
+    signal.SIGINT: signal.default_int_handler,
+    # Not on Windows.
+    **({signal.SIGHUP: signal.SIG_DFL} if hasattr(signal, "SIGHUP") else {}),
+}
+
+#: Seconds that a step may take to end after SIGTERM or SIGHUP before the process ends without it.
 GRACE_SECONDS = 5.0
 
 
 class SignalHandlers:
-    """While installed, SIGTERM and SIGINT wait for a safe point; the second one does not.
+    """While installed, these signals wait for a safe point; the second one of a kind does not.
 
     `soon` is told the signal, in the handler, and has it acted upon at the next safe point. `now`
-    writes down what was recorded, ahead of the death that SIGTERM means by default.
+    writes down what was recorded, ahead of the death that they mean by default.
     """
 
     def __init__(self, *, soon: Callable[[int], None], now: Callable[[], None]) -> None:
@@ -37,10 +46,7 @@ class SignalHandlers:
         """Install them where the script left the defaults, and only from the main thread."""
         if threading.current_thread() is not threading.main_thread():
             return
-        for number, default in (
-            (signal.SIGTERM, signal.SIG_DFL),
-            (signal.SIGINT, signal.default_int_handler),
-        ):
+        for number, default in _DEFAULTS.items():
             if signal.getsignal(number) is default:
                 self._before[number] = default
                 signal.signal(number, self._handle)

@@ -8,7 +8,7 @@ whoever reads the copy waits for its event.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Dict, List, Tuple
+from typing import Any, Dict, List, Tuple, Union
 
 import torch
 
@@ -39,7 +39,9 @@ class _Copier:
     """Copies nested values; tensors that are the same memory stay the same memory."""
 
     def __init__(self) -> None:
-        self._copies: Dict[Tuple[Any, ...], torch.Tensor] = {}
+        #: The first tensor at each address; its copy has the address alone for a key.
+        self._first: Dict[int, torch.Tensor] = {}
+        self._copies: Dict[Union[int, Tuple[Any, ...]], torch.Tensor] = {}
         self._devices: set[torch.device] = set()
 
     def copy(self, value: Any, path: str) -> Any:
@@ -60,17 +62,16 @@ class _Copier:
         return _plain(value, path)
 
     def _tensor(self, tensor: torch.Tensor) -> torch.Tensor:
-        tensor = tensor.detach()
+        # A state may have thousands of tensors, and training waits for every statement here.
+        if tensor.requires_grad or type(tensor) is not torch.Tensor:
+            tensor = tensor.detach()
         if tensor.layout is not torch.strided or tensor.is_quantized or not tensor.numel():
             return tensor.cpu() if not tensor.is_cpu else tensor.clone()
-        # Tied weights have several names and one memory.
-        key = (
-            tensor.device,
-            tensor.data_ptr(),
-            tensor.dtype,
-            tuple(tensor.shape),
-            tensor.stride(),
-        )
+        # Tied weights have several names and one memory; views of it may differ in shape.
+        address = tensor.data_ptr()
+        first = self._first.setdefault(address, tensor)
+        is_first = first is tensor or _identity(first) == _identity(tensor)
+        key = address if is_first else _identity(tensor)
         if key not in self._copies:
             self._copies[key] = self._copied(tensor)
         return self._copies[key]
@@ -88,6 +89,12 @@ class _Copier:
     def events(self) -> List[Any]:
         """One event per device, behind all copies from it."""
         return [torch.cuda.current_stream(device).record_event() for device in self._devices]
+
+
+def _identity(tensor: torch.Tensor) -> Tuple[Any, ...]:
+    """Equal for tensors that are the same memory in the same shape, and for no others."""
+    place = (tensor.device, tensor.data_ptr(), tensor.dtype)
+    return (*place, tuple(tensor.shape), tensor.stride())
 
 
 def is_plain(value: Any) -> bool:

@@ -28,7 +28,7 @@ def _explain(session: str, catalog: Catalog) -> str:
 
 
 def _explained(summary: SessionSummary) -> str:
-    current = max(summary.runs, key=lambda run: (run.updated, run.created), default=None)
+    current = summary.current
     where = f" at step {current.step}" if current else ""
     again = f"`otf resume {summary.id} -- python train.py` goes on from its newest checkpoint."
     if summary.state is SessionState.FINISHED:

@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+import html
 import ipaddress
 import secrets
 import socket
@@ -19,7 +20,7 @@ from urllib.parse import urlsplit
 import msgspec
 from starlette.datastructures import Headers, QueryParams
 from starlette.requests import HTTPConnection
-from starlette.responses import JSONResponse, RedirectResponse
+from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .endpoints import Denied
@@ -36,6 +37,26 @@ _SECURITY_HEADERS = [
     # The link from the terminal holds the token.
     (b"referrer-policy", b"no-referrer"),
 ]
+
+
+#: What a browser shows to a person who comes without the token: no script, no style.
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="color-scheme" content="light dark">
+<meta name="viewport" content="width=device-width">
+<title>OnTheFly: open the link from the terminal</title>
+</head>
+<body>
+<h1>This dashboard opens with its link</h1>
+<p>{reason}</p>
+<p>Type <code>otf serve</code> in a terminal, with the same <code>--port</code> and
+<code>--home</code> as before, and open the link that it prints. Where the server runs already,
+it prints the link again and changes nothing.</p>
+</body>
+</html>
+"""
 
 
 class Denial(NamedTuple):
@@ -112,6 +133,15 @@ async def _deny(denial: Denial, scope: Scope, receive: Receive, send: Send) -> N
     if scope["type"] == "websocket":
         # Closed before it was accepted: the peer sees HTTP status 403.
         await send({"type": "websocket.close", "code": 1008, "reason": denial.message})
+        return
+    if scope["path"] == "/" and "text/html" in Headers(scope=scope).get("accept", ""):
+        # Never kept: the next visit may bring the token.
+        page = HTMLResponse(
+            _PAGE.format(reason=html.escape(denial.message)),
+            denial.status,
+            headers={"cache-control": "no-store"},
+        )
+        await page(scope, receive, send)
         return
     body = msgspec.to_builtins(Denied(denial.message))
     await JSONResponse(body, status_code=denial.status)(scope, receive, send)

@@ -36,7 +36,10 @@ class Catalog:
         """The folder of the session with exactly this id; `SessionNotFound` where there is none."""
         folder = self._home.session_folder(session)
         if folder.name != session:
-            raise SessionNotFound(f"There is no session '{session}'.")
+            raise SessionNotFound(
+                f"There is no session '{session}' in {self._home.sessions}. This takes a whole id, "
+                f"such as {folder.name}."
+            )
         return folder
 
     def find(self, name: str) -> Path:

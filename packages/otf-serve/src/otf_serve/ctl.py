@@ -14,12 +14,11 @@ from typing import Any, Callable, Dict, Iterator, List, Optional, Tuple, Type, T
 from urllib.parse import quote
 
 import msgspec
-from otf_session.address import DEFAULT_PORT, read_token, serving_lock
+from otf_session.address import DEFAULT_PORT, read_token, served_at, shown_host
 from otf_session.commands import Command
 from otf_session.errors import SessionNotFound
 from otf_session.frames import CommandReply
 from otf_session.home import Home
-from otf_session.liveness import is_alive
 
 from .errors import NotReachable, RequestRefused
 from .pending import Pending
@@ -41,7 +40,7 @@ class Client:
     """One connection to the server."""
 
     def __init__(self, host: str, port: int, token: str) -> None:
-        self._address = f"{host}:{port}"
+        self._address = f"{shown_host(host)}:{port}"
         self._connection = http.client.HTTPConnection(host, port)
         self._headers = {"Authorization": f"Bearer {token}", "otf-author": "otf ctl"}
 
@@ -131,13 +130,13 @@ class Client:
 def find_server(home: Home, host: str, port: int) -> Client:
     """A client of this home's server; `NotReachable` where there is none.
 
-    The token is shown to nothing but a port on which a server of this home is known to listen.
+    The token is shown to nothing but an address on which a server of this home is known to listen.
     """
     token = read_token(home)
-    # None where it cannot be told, in a home that cannot be written: then the port is believed.
-    if token is None or is_alive(home.path, serving_lock(port)) is False:
+    address = None if token is None else _served_at(home, host, port)
+    if token is None or address is None:
         raise NotReachable(_no_server(home, host, port))
-    return Client(host, port, token)
+    return Client(address, port, token)
 
 
 def choose_session(client: Client, home: Home, name: Optional[str]) -> Tuple[str, int]:
@@ -190,6 +189,15 @@ def follow(
     return answer
 
 
+def _served_at(home: Home, host: str, port: int) -> Optional[str]:
+    try:
+        return served_at(home, host, port)
+    except OSError as error:
+        raise NotReachable(
+            f"The host '{host}' has no address ({error.strerror or error}). Check --host."
+        ) from error
+
+
 def _no_server(home: Home, host: str, port: int) -> str:
     start = "otf serve" if port == DEFAULT_PORT else f"otf serve --port {port}"
     try:
@@ -201,6 +209,6 @@ def _no_server(home: Home, host: str, port: int) -> str:
             f"terminal, and running trainings connect to it: {start}"
         )
     return (
-        f"Port {port} is held by something else than the otf serve of the home {home.path}. Name "
-        "the server's port or home: --port, --home."
+        f"Port {port} of {host} is held by something else than the otf serve of the home "
+        f"{home.path}. Name the server's host, port or home: --host, --port, --home."
     )

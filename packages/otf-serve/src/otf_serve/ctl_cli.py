@@ -211,8 +211,7 @@ def status(client: "Client", session: str) -> Tuple[Any, List[str]]:
     from . import ctl_text
 
     found = client.read(Snapshot, session, _FEW)
-    runs = sorted(found.session.runs, key=lambda run: (run.updated, run.created))
-    run = runs[-1] if runs else None
+    run = found.session.current
 
     def of_run(declared: List[Any]) -> Any:
         return next((each for each in declared if run and each.run == run.name), None)
@@ -230,12 +229,16 @@ def status(client: "Client", session: str) -> Tuple[Any, List[str]]:
 @_ctl.reading("list")
 def list_commands(client: "Client", session: str) -> Tuple[Any, List[str]]:
     """List the commands that the session's trainer received, and what became of them."""
-    from otf_session.events import CommandChanged
+    from otf_session.summaries import SessionState, Snapshot
 
     from . import ctl_text
 
-    found = client.read(List[CommandChanged], session, "commands")
-    return found, ctl_text.commands(found) if found else ["No command has been received yet."]
+    snapshot = client.read(Snapshot, session, _FEW)
+    found = snapshot.commands
+    if not found:
+        return found, ["No command has been received yet."]
+    is_lost = snapshot.session.state is SessionState.LOST
+    return found, ctl_text.commands(found, is_lost=is_lost)
 
 
 @_ctl.reading("checkpoints")

@@ -43,6 +43,8 @@ _WHERE: List[Tuple[str, Any, Any]] = [
             "--home",
             help="The folder that holds sessions (default: $ONTHEFLY_HOME, else your data folder).",
             show_default=False,
+            # Whether it can be read is found out, and said, where it is read.
+            readable=False,
         ),
     ),
     (

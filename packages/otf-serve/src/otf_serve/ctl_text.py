@@ -20,6 +20,8 @@ from otf_session.summaries import RunSummary, SessionSummary
 
 from .pending import Pending
 
+_UNANSWERED = "not answered: the process ended"
+
 
 class Status(msgspec.Struct, frozen=True, kw_only=True):
     """What a session is doing: its summary, and of its current run what is declared."""
@@ -137,8 +139,11 @@ def status(found: Status) -> List[str]:
     return lines
 
 
-def commands(events: Sequence[CommandChanged]) -> List[str]:
-    """The record of commands, one line each, with the newest that is known of it."""
+def commands(events: Sequence[CommandChanged], *, is_lost: bool = False) -> List[str]:
+    """The record of commands, one line each, with the newest that is known of it.
+
+    Where the process `is_lost`, nobody answers any more what it had received.
+    """
     newest: Dict[str, CommandChanged] = {}
     for event in events:
         newest[event.id] = event
@@ -149,7 +154,7 @@ def commands(events: Sequence[CommandChanged]) -> List[str]:
             words(event.command),
             event.author,
             event.status.value,
-            _outcome(event),
+            _UNANSWERED if is_lost and event.outcome is None else _outcome(event),
         ]
         for event in newest.values()
     ]
@@ -261,7 +266,5 @@ def _because(run: Optional[RunSummary]) -> str:
 
 
 def _outcome(event: CommandChanged) -> str:
-    if event.outcome is None:
-        return ""
     outcome = event.outcome
     return str(getattr(outcome, "message", "") or getattr(outcome, "reason", ""))

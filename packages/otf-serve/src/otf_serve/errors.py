@@ -2,6 +2,7 @@
 
 ServeError
 ├── PortTaken           something else listens on the port
+├── RemoteNotAllowed    other machines could reach the address, and nobody said that they may
 ├── AlreadyServed       a server of this home listens on it: no fault, but the end of this start
 ├── NotReachable        no server of this home answers
 └── RequestRefused      the server does not do what it was asked, with its HTTP status
@@ -16,13 +17,18 @@ class PortTaken(ServeError):
     """The port belongs to something else."""
 
 
-class AlreadyServed(ServeError):
-    """This home is being served already, at `address` by the process `pid`."""
+class RemoteNotAllowed(ServeError):
+    """Other machines could reach the address."""
 
-    def __init__(self, address: str, pid: int) -> None:
+
+class AlreadyServed(ServeError):
+    """This home is being served already, at `address` on `host` by the process `pid`."""
+
+    def __init__(self, address: str, pid: int, host: str) -> None:
         super().__init__(f"otf serve is already running at {address}")
         self.address = address
         self.pid = pid
+        self.host = host
 
 
 class NotReachable(ServeError):

@@ -20,7 +20,7 @@ from .settings import Settings
 
 R = TypeVar("R")
 
-SESSION = in_path("session", "The session's id.")
+SESSION = in_path("session", "The session's id, an unambiguous part of it, or `latest`.")
 POINTS = within(
     "points",
     "About so many points of each series; extremes and gaps survive the thinning.",
@@ -58,7 +58,7 @@ class ReadApi:
         one = "/api/sessions/{session}"
         chosen: List[Parameter[Any]] = [SESSION, RUN, NAME, FROM, TO, POINTS]
         page: List[Parameter[Any]] = [SESSION, BEFORE, LIMIT]
-        missing, unusable = [404, 500], [400, 404, 500]
+        missing, unusable = [404, 409, 500], [400, 404, 409, 500]
         many = {200: List[SessionSummary]}
         return [
             Endpoint("GET", "/healthz", self.health, {200: Health}),
@@ -98,14 +98,20 @@ class ReadApi:
 
     async def session(self, asked: Asked) -> Reply:
         """One session at a glance."""
-        name = asked[SESSION]
-        return Reply(await asyncio.to_thread(self._catalog.summary, name, self._hub.connected))
+        folder = await self._folder(asked)
+        return Reply(
+            await asyncio.to_thread(self._catalog.summary, folder.name, self._hub.connected)
+        )
 
     async def snapshot(self, asked: Asked) -> Reply:
         """A session as it is now: what a dashboard starts from."""
-        points, connected = asked[POINTS], asked[SESSION] in self._hub.connected
-        return await self._read(
-            asked, lambda reader: queries.snapshot(reader, points=points, connected=connected)
+        points, folder = asked[POINTS], await self._folder(asked)
+        connected = folder.name in self._hub.connected
+        return Reply(
+            await read(
+                folder,
+                lambda reader: queries.snapshot(reader, points=points, connected=connected),
+            )
         )
 
     async def metrics(self, asked: Asked) -> Reply:
@@ -126,8 +132,10 @@ class ReadApi:
         )
 
     async def _read(self, asked: Asked, query: Callable[[SessionReader], R]) -> Reply:
-        folder = await asyncio.to_thread(self._catalog.folder, asked[SESSION])
-        return Reply(await read(folder, query))
+        return Reply(await read(await self._folder(asked), query))
+
+    async def _folder(self, asked: Asked) -> Path:
+        return await asyncio.to_thread(self._catalog.find, asked[SESSION])
 
 
 async def read(folder: Path, query: Callable[[SessionReader], R]) -> R:

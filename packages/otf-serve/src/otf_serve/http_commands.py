@@ -16,14 +16,13 @@ from .absence import absence
 from .catalog import Catalog
 from .docket import Case
 from .endpoints import Asked, Endpoint, NotFound, Reply
-from .http import read
+from .http import SESSION, read
 from .hub import LARGEST_COMMAND, Hub
 from .parameters import BadRequest, Parameter, in_path, line, seconds
 from .pending import Pending
 
 _commands = msgspec.json.Decoder(Command)
 
-SESSION = in_path("session", "The session's id, an unambiguous part of it, or `latest`.")
 COMMAND = in_path("id", "The command's id, which the answer to asking for it holds.")
 WAIT = seconds("wait", "Seconds to wait for the outcome.", default=30.0, most=600.0)
 AUTHOR = line("author", "Who asks, for the record; `http` where nobody is named.")

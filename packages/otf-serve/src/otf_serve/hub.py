@@ -88,14 +88,18 @@ class Hub:
         """The newest event of a session that was heard of; 0 for none."""
         return self._newest.get(session, 0)
 
+    def announce(self, session: str, newest: int) -> None:
+        """A session's store holds events up to `newest`, whoever wrote them."""
+        self._newest[session] = max(self.newest(session), newest)
+        for viewer in self._viewers:
+            viewer.announce(session, newest)
+
     # Trainers
 
     def join_trainer(self, session: str, trainer: TrainerPeer, last_seq: int) -> None:
         """A trainer is there; events up to `last_seq` are in its store."""
         self._trainers[session] = trainer
-        self._newest[session] = max(self.newest(session), last_seq)
-        for viewer in self._viewers:
-            viewer.announce(session, last_seq)
+        self.announce(session, last_seq)
         self.changed.set()
 
     def leave_trainer(self, session: str, trainer: TrainerPeer) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 
+from otf_session.address import is_everywhere, shown_host
 from otf_session.home import Home
 
 
@@ -26,15 +27,29 @@ class Settings:
     version: str = field(default_factory=package_version)
 
     @property
+    def local_host(self) -> str:
+        """The host by which this machine itself reaches the server."""
+        if not is_everywhere(self.host):
+            return self.host
+        return "::1" if ":" in self.host else "127.0.0.1"
+
+    @property
     def address(self) -> str:
-        """Where a person finds the dashboard."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}"
+        """Where a person on this machine finds the dashboard."""
+        return self.address_at(self.local_host)
 
     @property
     def link(self) -> str:
         """The address with the token, which a browser exchanges for a cookie."""
-        return f"{self.address}/?token={self.token}"
+        return self.link_at(self.local_host)
+
+    def address_at(self, host: str) -> str:
+        """The address under one of the machine's names or numeric addresses."""
+        return f"http://{shown_host(host)}:{self.port}"
+
+    def link_at(self, host: str) -> str:
+        """The link under one of the machine's names or numeric addresses."""
+        return f"{self.address_at(host)}/?token={self.token}"
 
     @property
     def cookie(self) -> str:

@@ -48,6 +48,8 @@ async def _tell(
     for session, summary in found.items():
         if shown.get(session) != summary:
             hub.broadcast(SessionChanged(session=summary))
+            # A trainer that is not linked to this server tells it nothing of what it writes.
+            hub.announce(session, summary.last_seq)
     for session in shown.keys() - found.keys():
         hub.broadcast(SessionGone(session=session))
     return found

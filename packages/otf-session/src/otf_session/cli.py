@@ -20,8 +20,10 @@ app = typer.Typer(
 HomeOption = typer.Option(
     None,
     "--home",
-    help="The folder that holds sessions [default: $ONTHEFLY_HOME, else your data folder].",
+    help="The folder that holds sessions (default: $ONTHEFLY_HOME, else your data folder).",
     show_default=False,
+    # Whether it can be read is found out, and said, where it is read.
+    readable=False,
 )
 JsonOption = typer.Option(False, "--json", help="Print one JSON document, for programs.")
 
@@ -127,12 +129,15 @@ def _table(*columns: str) -> Any:
 
 
 def _session_table(summaries: "list[SessionSummary]") -> Any:
-    table = _table("session", "project", "state", "runs>", "step>", "started", "last metrics")
+    table = _table(
+        "session", "project", "run", "state", "runs>", "step>", "started", "last metrics"
+    )
     for summary in summaries:
-        run = summary.runs[-1] if summary.runs else None
+        run = summary.current
         table.add_row(
             summary.id,
             summary.project,
+            run.name if run else "",
             summary.state.value,
             str(len(summary.runs)),
             str(run.step if run else 0),

@@ -6,7 +6,6 @@ session.sqlite  alive.lock  checkpoints/
 """
 
 import os
-import secrets
 import shutil
 import time
 from pathlib import Path
@@ -15,16 +14,16 @@ from typing import Callable, List, Optional, Union
 import platformdirs
 
 from .errors import AmbiguousSession, HomeUnusable, SessionNotFound
+from .ids import new_id
 
 HOME_VARIABLE = "ONTHEFLY_HOME"
 
 DATABASE = "session.sqlite"
 
-# Without i, l, o, 0 and 1, which people misread.
-_KEY_ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
-_KEY_LENGTH = 4
 # Longer ones are no ids, and file systems refuse to look them up.
 _LONGEST_NAME = 60
+#: Seconds until a full second of sessions has a key to spare, or another process has its id.
+_RETRY_SECONDS = 0.01
 
 
 class Home:
@@ -69,10 +68,13 @@ class Home:
         afterwards.
         """
         self.ensure()
-        session_id = _new_session_id()
-        draft = self.sessions / f".{session_id}"
         try:
-            (draft / "checkpoints").mkdir(parents=True)
+            draft = self._draft()
+        except OSError as error:
+            raise self._unusable(error) from error
+        try:
+            (draft / "checkpoints").mkdir()
+            session_id = draft.name[1:]
             fill(draft, session_id)
             return draft.rename(self.sessions / session_id)
         except OSError as error:
@@ -80,6 +82,19 @@ class Home:
         finally:
             # Where all went well it is gone already.
             shutil.rmtree(draft, ignore_errors=True)
+
+    def _draft(self) -> Path:
+        """A hidden folder for a new session, whose id is nobody else's and the newest of all."""
+        while True:
+            # Those that are being made count: they began earlier.
+            session_id = new_id(name.lstrip(".") for name in os.listdir(self.sessions))
+            draft = self.sessions / f".{session_id}"
+            if session_id is not None and _is_made(draft):
+                # Whoever makes a session has its draft: it cannot appear from now on.
+                if not (self.sessions / session_id).exists():
+                    return draft
+                draft.rmdir()
+            time.sleep(_RETRY_SECONDS)
 
     def session_folders(self) -> List[Path]:
         """All sessions' folders, the newest last; none where there is no home yet."""
@@ -103,8 +118,11 @@ class Home:
         `20261124-093000-k7fq`), or `latest`.
         """
         exact = self.sessions / name
-        if _is_plain_name(name) and (exact / DATABASE).is_file():
-            return exact
+        try:
+            if _is_plain_name(name) and (exact / DATABASE).is_file():
+                return exact
+        except OSError as error:
+            raise self._unusable(error) from error
         folders = self.session_folders()
         if name == "latest" and folders:
             return folders[-1]
@@ -128,10 +146,13 @@ class Home:
         )
 
 
-def _new_session_id() -> str:
-    # Sorted by name is sorted by age; the last part is what people type.
-    key = "".join(secrets.choice(_KEY_ALPHABET) for _ in range(_KEY_LENGTH))
-    return time.strftime("%Y%m%d-%H%M%S", time.gmtime()) + "-" + key
+def _is_made(folder: Path) -> bool:
+    """Make a folder; False where there is one already."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 def _answers_to(session_id: str, name: str) -> bool:

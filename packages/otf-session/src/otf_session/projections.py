@@ -76,14 +76,15 @@ def _rewind(database: Any, seq: int, event: Rewound) -> None:
     ).execute(database)
     _update_run(database, event.run, step=event.step, epoch=event.epoch, updated=event.time)
     for series in MetricSeriesRow.select().where(MetricSeriesRow.run == event.run).bind(database):
-        _recount(database, event.run, series.name)
+        _recount(database, seq, event.run, series.name)
 
 
-def _recount(database: Any, run: str, name: str) -> None:
-    """Bring a series' count and newest value to what is left of its curve."""
+def _recount(database: Any, seq: int, run: str, name: str) -> None:
+    """Bring a series' count and newest value to what was left of its curve at `seq`."""
     column = MetricColumnRow
     whole = column.until.is_null() | (column.until >= column.last_step)
-    of_series = (column.run == run) & (column.name == name)
+    # What the same append recorded since then is counted when its turn comes.
+    of_series = (column.run == run) & (column.name == name) & (column.seq < seq)
     total = peewee.fn.SUM(column.size)
     count = column.select(total).where(of_series & whole).bind(database).scalar() or 0
     last: Tuple[int, Any] = (0, None)

@@ -45,6 +45,7 @@ from .summaries import (
     SessionState,
     SessionSummary,
     Snapshot,
+    current_run,
 )
 from .thinning import Chunk, Point, thin
 
@@ -92,9 +93,7 @@ def session_summary(reader: SessionReader, *, connected: bool = False) -> Sessio
     """The session at a glance. One whose process is gone reads as lost."""
     row = SessionRow.select().bind(reader.database).get()
     runs = run_summaries(reader.database)
-    # The run that moved last: a rewind may have gone back to one that is not the newest. Of two
-    # that moved at once, the newer: it came out of the other.
-    current = max(runs, key=lambda run: (run.updated, run.created)) if runs else None
+    current = current_run(runs)
     state = SessionState(current.state.value) if current else SessionState.STARTING
     unfinished = current is None or not current.state.is_final
     if unfinished and not connected and is_alive(reader.folder) is False:

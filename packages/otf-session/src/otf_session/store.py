@@ -44,10 +44,12 @@ class SessionStore:
     @classmethod
     def create(cls, home: Home, project: str) -> "SessionStore":
         """A new session in a folder of its own under `home`."""
+        # Before its id is made, so that both say the same of which session is the newest.
+        created = time.time()
 
         def fill(folder: Path, session_id: str) -> None:
             database = cls(folder)._database  # noqa: SLF001
-            row = {"id": session_id, "project": project, "created": time.time()}
+            row = {"id": session_id, "project": project, "created": created}
             with database.connection_context():
                 SessionRow.insert(row).execute(database)
 

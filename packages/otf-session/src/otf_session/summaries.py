@@ -1,7 +1,7 @@
 """What readers get: sessions, runs, series, pages of the log."""
 
 from enum import Enum
-from typing import Dict, List, Optional, Union
+from typing import Dict, List, Optional, Sequence, Union
 
 import msgspec
 
@@ -67,6 +67,19 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     runs: List[RunSummary]
     last_seq: int
     connected: bool = False
+
+    @property
+    def current(self) -> Optional[RunSummary]:
+        """The run that moved last; None where there is none yet."""
+        return current_run(self.runs)
+
+
+def current_run(runs: Sequence[RunSummary]) -> Optional[RunSummary]:
+    """The run that moved last: a rewind may have gone back to one that is not the newest.
+
+    Of two that moved at once it is the newer: it came out of the other.
+    """
+    return max(runs, key=lambda run: (run.updated, run.created), default=None)
 
 
 class Series(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 import uPlot from "uplot";
-import { formatTicks } from "../format/number";
+import { formatAxis } from "../format/measure";
+import { formatCount } from "../format/number";
 import type { Points } from "../store/decimate";
 import type { StepRange } from "../store/detail";
 import type { Marker } from "../store/markers";
@@ -8,6 +9,7 @@ import { isolatedPoints } from "./isolated";
 import type { Line } from "./line";
 import { drawMarkers, MARKER_ROOM, markersNear } from "./markers";
 import { drawNonFinite } from "./nonfinite";
+import { valueRange } from "./range";
 import { halfLifeOf, smooth } from "./smoothing";
 import { readTheme, type ChartTheme } from "./theme";
 
@@ -40,6 +42,7 @@ const SHORTEST_DRAG_PX = 4;
 /** A line chart over steps on a canvas. */
 export class Plot {
   readonly #element: HTMLElement;
+  readonly #metric: string;
   readonly #listener: PlotListener;
   #picture: Picture = { lines: [], markers: [], range: null, smoothing: 0, dark: false };
   #plot: uPlot | null = null;
@@ -48,8 +51,9 @@ export class Plot {
   /** Whether the pointer is over this plot, whose cursor then leads the others. */
   #isLeading = false;
 
-  constructor(element: HTMLElement, listener: PlotListener) {
+  constructor(element: HTMLElement, metric: string, listener: PlotListener) {
     this.#element = element;
+    this.#metric = metric;
     this.#listener = listener;
   }
 
@@ -96,7 +100,7 @@ export class Plot {
           x: { time: false, range: (_, low, high) => this.#stepRange(low, high) },
           y: { range: (_, low, high) => valueRange(low, high) },
         },
-        axes: axesOf(theme),
+        axes: axesOf(theme, this.#metric),
         series: [{}, ...seriesOf(this.#picture, theme)],
         cursor: {
           y: false,
@@ -207,19 +211,20 @@ function strokeOf({ style }: Line, theme: ChartTheme): { stroke: string; dash?: 
   return style.dash.length > 0 ? { stroke, dash: [...style.dash] } : { stroke };
 }
 
-function axesOf(theme: ChartTheme): uPlot.Axis[] {
+function axesOf(theme: ChartTheme, metric: string): uPlot.Axis[] {
   const common: uPlot.Axis = {
     stroke: theme.text,
     font: FONT,
     ticks: { show: false },
-    values: (_, ticks, __, ___, increment) => formatTicks(ticks, increment),
   };
   return [
     {
       ...common,
       size: 22,
       gap: 6,
-      space: 64,
+      // Room for the longest label and some air.
+      space: (_, __, ___, last) => Math.max(64, 7 * formatCount(last).length + 22),
+      values: (_, ticks) => ticks.map(formatCount),
       grid: { show: false },
       border: { show: true, stroke: theme.grid, width: 1 },
       // Steps are whole numbers, and so are their labels.
@@ -229,6 +234,7 @@ function axesOf(theme: ChartTheme): uPlot.Axis[] {
       ...common,
       gap: 8,
       space: 26,
+      values: (_, ticks, __, ___, increment) => formatAxis(metric, ticks, increment),
       size: (plot, labels) => widthOf(plot, labels),
       grid: { stroke: theme.grid, width: 1 },
     },
@@ -246,14 +252,4 @@ function widthOf(plot: uPlot, labels: readonly string[] | null): number {
   const widths = (labels ?? []).map((label) => plot.ctx.measureText(label).width);
   plot.ctx.restore();
   return Math.max(44, Math.ceil(Math.max(0, ...widths) / devicePixelRatio) + 14);
-}
-
-/** A little air above and below; a constant stands in the middle. */
-function valueRange(low: number | null, high: number | null): [number, number] {
-  if (low === null || high === null) return [0, 1];
-  const span = high - low;
-  const isConstant = span <= 1e-9 * Math.max(Math.abs(low), Math.abs(high));
-  const air = !isConstant ? span * 0.06 : Math.abs(high) * 0.1 || 1;
-  // Air below zero would suggest that there are negative values.
-  return [low >= 0 ? Math.max(0, low - air) : low - air, high + air];
 }

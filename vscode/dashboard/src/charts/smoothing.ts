@@ -10,6 +10,9 @@ import type { Points } from "../store/decimate";
 export function smooth({ steps, values }: Points, halfLife: number): (number | null)[] {
   let mean = 0;
   let weight = 0;
+  // No mean lies beyond what it is the mean of, whatever its rounding errors.
+  let low = Infinity;
+  let high = -Infinity;
   let previous = (steps[0] ?? 0) - Math.max(1, (steps[1] ?? 0) - (steps[0] ?? 0));
   return values.map((value, index) => {
     if (value === null) return null;
@@ -18,7 +21,9 @@ export function smooth({ steps, values }: Points, halfLife: number): (number | n
     previous = step;
     mean = kept * mean + (1 - kept) * value;
     weight = kept * weight + (1 - kept);
-    return weight > 0 ? mean / weight : value;
+    low = Math.min(low, value);
+    high = Math.max(high, value);
+    return weight > 0 ? Math.min(high, Math.max(low, mean / weight)) : value;
   });
 }
 

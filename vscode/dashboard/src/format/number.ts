@@ -41,7 +41,7 @@ export function formatTicks(ticks: readonly number[], increment: number): string
   const [unit, suffix] = size >= 1e4 ? unitOf(size) : [1, ""];
   const decimals = decimalsOf(increment / unit);
   return ticks.map((tick) =>
-    tick === 0 ? "0" : signed((tick / unit).toFixed(decimals)) + suffix,
+    tick === 0 ? "0" : grouped(tick / unit, decimals) + suffix,
   );
 }
 
@@ -50,6 +50,11 @@ export function formatBytes(bytes: number): string {
   if (bytes < 1000) return `${bytes} B`;
   const [unit, suffix] = unitOf(bytes);
   return `${trimZeros((bytes / unit).toPrecision(3))} ${suffix}B`;
+}
+
+function grouped(value: number, decimals: number): string {
+  const digits = { minimumFractionDigits: decimals, maximumFractionDigits: decimals };
+  return signed(value.toLocaleString("en-US", digits));
 }
 
 function withSuffix(value: number, digits: number): string {

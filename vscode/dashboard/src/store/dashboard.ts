@@ -8,11 +8,13 @@ import {
   type FromDashboard,
   type LogPage,
   type Series,
+  type SessionState,
   type SessionSummary,
   type ToDashboard,
 } from "../wire/types";
 import { CommandTracker } from "./commands";
 import { Follower } from "./follower";
+import { isFinal } from "./run";
 import type { SessionModel } from "./session";
 import { SessionList } from "./sessions";
 
@@ -111,6 +113,11 @@ export class Dashboard {
   /** A session that came while the person was looking at another one, until it is shown. */
   get newcomer(): SessionSummary | undefined {
     return this.#newcomer === null ? undefined : this.#list.get(this.#newcomer);
+  }
+
+  /** Whether a state is only what was last known: it may have changed since. */
+  isOutdated(state: SessionState): boolean {
+    return this.#connection.value.kind !== "open" && !isFinal(state);
   }
 
   get model(): SessionModel | null {

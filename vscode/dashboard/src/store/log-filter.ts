@@ -24,7 +24,7 @@ export function filterLog(items: readonly LogItem[], filter: LogFilter): readonl
   return isBrief ? withoutRoutine(fitting) : fitting;
 }
 
-/** Of what is routine the newest of its kind in a row, which says how many came before it. */
+/** Of what is routine the newest of its kind in a row, which says how many before it are folded. */
 function withoutRoutine(items: readonly LogItem[]): readonly LogItem[] {
   const shown: LogItem[] = [];
   let row: LogItem[] = [];
@@ -51,7 +51,7 @@ function newestOfEach(row: readonly LogItem[]): LogItem[] {
     const routine = item.routine ?? "";
     if (newest.get(routine) !== item) return [];
     const before = (counts.get(routine) ?? 1) - 1;
-    return before === 0 ? [item] : [{ ...item, text: `${item.text} (and ${formatCount(before)} before)` }];
+    return before === 0 ? [item] : [{ ...item, text: `${item.text} (${formatCount(before)} before it folded)` }];
   });
 }
 

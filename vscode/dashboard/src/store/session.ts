@@ -315,3 +315,9 @@ export class SessionModel {
     return run;
   }
 }
+
+/** Whether a run is at its end, and held there only because somebody watches. */
+export function isLingering(model: SessionModel): boolean {
+  const reason = model.currentRun?.reason ?? "";
+  return model.state === "paused" && reason.startsWith("training is done");
+}

@@ -6,7 +6,7 @@ import { useApp, useDashboard } from "./context";
 import { NoSession } from "./empty";
 import { SessionListView } from "./session-list";
 import { SessionView } from "./session-view";
-import { STATE_LABELS } from "./state-pill";
+import { stateText } from "./state-pill";
 
 /** The whole page. */
 export function AppView() {
@@ -30,12 +30,17 @@ export function AppView() {
         isOpen={isDrawerOpen.value}
         onClose={() => (isDrawerOpen.value = false)}
       />
-      <main class="main">
+      <main class="main" {...looking(() => dashboard.stay())}>
         <ConnectionBanner />
         {model ? <SessionView key={model.id} model={model} /> : <NoSession />}
       </main>
     </div>
   );
+}
+
+/** What a person does who looks at the session shown, rather than at whichever is the newest. */
+function looking(onLook: () => void) {
+  return { onPointerDown: onLook, onWheel: onLook, onTouchMove: onLook, onKeyDown: onLook };
 }
 
 /** The tab's title tells the state, for when the tab is not the one in front. */
@@ -45,7 +50,7 @@ function useTitle(): void {
     dashboard.track();
     const { model } = dashboard;
     const title = model
-      ? `${STATE_LABELS[model.state]} \u00b7 ${model.project} \u2013 OnTheFly`
+      ? `${stateText(model.state, dashboard.isOutdated(model.state))} \u00b7 ${model.project} \u2013 OnTheFly`
       : "OnTheFly";
     if (document.title !== title) document.title = title;
   });

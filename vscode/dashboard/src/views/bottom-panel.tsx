@@ -20,7 +20,7 @@ export function BottomPanel(props: {
   const { host } = useApp();
   const dashboard = useDashboard();
   const { model, part } = props;
-  const filter = useSignal<LogFilter>({ level: 0, text: "" });
+  const filter = useSignal<LogFilter>({ level: 0, text: "", brief: true });
   const isOpen = useSignal(true);
   const all = model.log.items();
   const items = useMemo(() => filterLog(all, filter.value), [all, filter.value]);

@@ -4,6 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { extentOf } from "../charts/extent";
 import { linesOf, shownMarkers, shownRuns, type Detail } from "../charts/line";
 import { Plot } from "../charts/plot";
+import { unitOf } from "../format/measure";
 import type { SessionModel } from "../store/session";
 import { ChartReadings } from "./chart-readings";
 import { useApp } from "./context";
@@ -13,6 +14,7 @@ import { useDetail } from "./use-detail";
 /** One metric's chart; the plot is drawn at most once a frame, and only while in sight. */
 export const ChartCard = memo(function ChartCard(props: { model: SessionModel; name: string }) {
   const { model, name } = props;
+  const unit = unitOf(name);
   const card = useRef<HTMLElement>(null);
   const canvas = useRef<HTMLDivElement>(null);
   const detail = useDetail(model, name, canvas);
@@ -29,8 +31,9 @@ export const ChartCard = memo(function ChartCard(props: { model: SessionModel; n
       aria-label={`Chart of ${name}`}
     >
       <figcaption class="chart-head">
-        <span class="chart-name" title={name}>
+        <span class="chart-name" title={unit === null ? name : `${name} in ${unit}`}>
           {name}
+          {unit !== null && <span class="chart-unit">{unit}</span>}
         </span>
         <ChartReadings model={model} name={name} />
       </figcaption>
@@ -60,7 +63,7 @@ function usePlot({ card, canvas, model, name, detail, pointed }: PlotParts): voi
   useEffect(() => {
     const element = canvas.current;
     if (!element) return undefined;
-    plot.current = new Plot(element, {
+    plot.current = new Plot(element, name, {
       onHover: (step) => (charts.hover.value = step),
       onZoom: (range) => (charts.zoom.value = range),
       onMarkers: (markers, left) => {
@@ -86,7 +89,7 @@ function usePlot({ card, canvas, model, name, detail, pointed }: PlotParts): voi
       plot.current?.destroy();
       plot.current = null;
     };
-  }, [canvas, charts, isInSight, pointed]);
+  }, [canvas, charts, isInSight, name, pointed]);
 
   useSignalEffect(() => {
     dashboard.track();

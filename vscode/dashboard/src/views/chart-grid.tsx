@@ -4,17 +4,19 @@ import { ChartCard } from "./chart-card";
 import { ChartToolbar } from "./chart-toolbar";
 import { useDashboard } from "./context";
 import { Evaluations } from "./evaluations";
+import { useRowHeight } from "./use-row-height";
 
 /** A chart for every metric of the session. */
 export function ChartGrid(props: { model: SessionModel }) {
   useDashboard();
   const { model } = props;
   const names = orderMetrics(model.metrics.names);
+  const { scroller, grid } = useRowHeight(names.length);
   return (
-    <section class="charts" aria-label="Charts">
+    <section ref={scroller} class="charts" aria-label="Charts">
       <Evaluations model={model} />
       {names.length > 0 && <ChartToolbar model={model} />}
-      <div class="chart-grid">
+      <div ref={grid} class="chart-grid">
         {names.map((name) => (
           <ChartCard key={name} model={model} name={name} />
         ))}

@@ -1,6 +1,7 @@
 import { readingAt } from "../charts/nearest";
 import { shownRuns } from "../charts/line";
-import { formatCount, formatValue } from "../format/number";
+import { formatReading } from "../format/measure";
+import { formatCount } from "../format/number";
 import type { SessionModel } from "../store/session";
 import { useApp, useDashboard } from "./context";
 import { Swatch } from "./swatch";
@@ -19,7 +20,7 @@ export function ChartReadings(props: { model: SessionModel; name: string }) {
           <span key={run} class="reading" title={run}>
             {shown.length > 1 && <Swatch style={style} />}
             <span class="reading-value" data-finite={reading?.value !== null}>
-              {formatValue(reading?.value)}
+              {formatReading(props.name, reading?.value)}
             </span>
             {shown.length === 1 && hover !== null && reading && reading.step !== hover && (
               <span class="reading-step">step {formatCount(reading.step)}</span>

@@ -1,7 +1,7 @@
 import { useSignal } from "@preact/signals";
 import { formatBytes, formatCount } from "../format/number";
 import { formatAgo, formatDate } from "../format/time";
-import { checkpointKey } from "../store/checkpoints";
+import { checkpointKey, scoreText } from "../store/checkpoints";
 import type { SessionModel } from "../store/session";
 import type { CheckpointSaved } from "../wire/types";
 import { Dialog } from "./dialog";
@@ -82,6 +82,7 @@ function CheckpointTable(props: {
             {kept.map((checkpoint) => {
               const { run, step, label, size, time, pinned = false } = checkpoint;
               const key = checkpointKey(checkpoint);
+              const score = scoreText(checkpoint);
               return (
                 <tr key={key} data-testid="checkpoint" data-checkpoint={key} data-step={step}>
                   <td class="number">{formatCount(step)}</td>
@@ -94,6 +95,7 @@ function CheckpointTable(props: {
                         <span class="visually-hidden">pinned</span>
                       </span>
                     )}
+                    {score !== "" && <span class="table-more">{score}</span>}
                   </td>
                   <td class="number">{formatBytes(size)}</td>
                   <td class="table-when" title={formatDate(time)}>

@@ -1,6 +1,7 @@
 import type { Connection, Dashboard } from "../store/dashboard";
+import { isFinal } from "../store/run";
+import type { SessionModel } from "../store/session";
 import { useApp, useDashboard } from "./context";
-
 
 /** A word on how the page stands with the server, always in sight. */
 export function ConnectionStatus() {
@@ -21,7 +22,7 @@ function labelOf(connection: Connection): string {
     case "open":
       return "Live";
     case "closed":
-      return connection.reason === "unauthorized" ? "No access" : "Reconnecting";
+      return connection.reason === "unauthorized" ? "No access" : "No server";
     case "refused":
       return "Refused";
   }
@@ -51,12 +52,7 @@ export function connectionProblem(dashboard: Dashboard): string | null {
   if (connection.kind === "closed" && !dashboard.isWelcomed) {
     return "The server does not answer. This page goes on trying; is \u201cotf serve\u201d running?";
   }
-  if (connection.kind === "closed") {
-    return (
-      "The connection to the server is lost. Training goes on without it, and everything " +
-      "that happens meanwhile will be shown once the connection is back."
-    );
-  }
+  if (connection.kind === "closed") return lossText(dashboard.model);
   if (dashboard.foreignProtocol !== null) {
     return (
       `The server speaks protocol ${dashboard.foreignProtocol}, which this page does not. ` +
@@ -64,4 +60,25 @@ export function connectionProblem(dashboard: Dashboard): string | null {
     );
   }
   return null;
+}
+
+/** That the server is gone, and what that means for the session shown, as far as it is known. */
+function lossText(model: SessionModel | null): string {
+  if (!model) return "The connection to the server is lost. This page goes on trying to reach it.";
+  if (isFinal(model.state)) {
+    return (
+      "The server is gone. This session has ended, and everything is recorded; to see it again, " +
+      "run \u201cotf serve\u201d in a terminal."
+    );
+  }
+  if (model.state === "paused") {
+    return (
+      "The connection to the server is lost; reconnecting. The run was paused when it was last " +
+      "seen. It needs no server, and what happens meanwhile is recorded."
+    );
+  }
+  return (
+    "The connection to the server is lost; reconnecting. Training goes on without it, and what " +
+    "happens meanwhile is recorded and will be shown."
+  );
 }

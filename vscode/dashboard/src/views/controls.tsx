@@ -1,5 +1,5 @@
 import type { CommandKind } from "../store/commands";
-import type { SessionModel } from "../store/session";
+import { isLingering, type SessionModel } from "../store/session";
 import type { Command } from "../wire/types";
 import { useApp } from "./context";
 import { ChevronIcon, PauseIcon, ResumeIcon, RunForIcon, StopIcon } from "./icons";
@@ -29,7 +29,12 @@ export function Controls(props: { model: SessionModel }) {
       </span>
       <Control kind="resume" controls={controls} onClick={() => controls.ask({ kind: "resume" })} />
       <Control kind="run-for" controls={controls} onClick={() => dialogs.show("run-for")} />
-      <Control kind="stop" controls={controls} onClick={() => dialogs.show("stop")} />
+      <Control
+        kind="stop"
+        controls={controls}
+        {...(isLingering(model) ? { title: "Let the script go on after the training loop" } : {})}
+        onClick={() => dialogs.show("stop")}
+      />
       <MoreMenu controls={controls} />
       <SessionDialogs model={model} />
     </div>
@@ -39,6 +44,8 @@ export function Controls(props: { model: SessionModel }) {
 function Control(props: {
   kind: keyof typeof BUTTONS;
   controls: Controlling;
+  /** Instead of what is said of it otherwise. */
+  title?: string;
   onClick: () => void;
 }) {
   const { kind, controls } = props;
@@ -52,7 +59,7 @@ function Control(props: {
       data-testid={kind}
       data-pending={isPending}
       disabled={why !== null}
-      title={why ?? title}
+      title={why ?? props.title ?? title}
       onClick={props.onClick}
     >
       <Icon />

@@ -16,7 +16,11 @@ export function NoSession() {
 
 const SNIPPET = `from onthefly import Trainer
 
-trainer = Trainer(project="my-project", run_name="baseline", max_epochs=10)
+trainer = Trainer(
+    project="my-project",
+    run_name="baseline",
+    max_epochs=10,
+)
 trainer.fit(
     model=model,
     optimizer=optimizer,

@@ -23,7 +23,7 @@ export const LogLineView = memo(function LogLineView(props: {
         {props.runColor !== null && (
           <span style={{ color: `var(${props.runColor})` }}>{item.run} </span>
         )}
-        {item.source !== "" && item.source !== "root" && (
+        {item.source !== "" && item.source !== "root" && item.source !== item.kind && (
           <span class="log-source">{item.source} </span>
         )}
         {item.text}

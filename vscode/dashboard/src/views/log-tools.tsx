@@ -30,6 +30,16 @@ export function LogTools(props: {
           </option>
         ))}
       </select>
+      <button
+        type="button"
+        class="log-brief"
+        data-testid="log-brief"
+        aria-pressed={filter.brief}
+        title="Of evaluations and checkpoints between which nothing else happened, only the newest"
+        onClick={() => props.onFilter({ ...filter, brief: !filter.brief })}
+      >
+        Brief
+      </button>
       <input
         type="search"
         placeholder="Filter"
@@ -40,6 +50,7 @@ export function LogTools(props: {
       <button
         type="button"
         class="icon-button"
+        data-testid="log-save"
         aria-label="Save these lines as a file"
         title="Save these lines as a file"
         onClick={props.onSave}

@@ -6,6 +6,7 @@ import { CheckpointFailures } from "./checkpoint-failures";
 import { CommandNotices } from "./command-notices";
 import { useDashboard } from "./context";
 import { GuardNotices } from "./guard-notices";
+import { NewcomerNotice } from "./newcomer-notice";
 import { Notice } from "./notice";
 import { StallBanner } from "./stall-banner";
 
@@ -17,6 +18,7 @@ export function Notices(props: { model: SessionModel }) {
   const isElsewhere = picked.value !== null && picked.value !== model.id;
   return (
     <div class="notices" role="status">
+      <NewcomerNotice />
       {isElsewhere && (
         <Notice onDismiss={() => dashboard.pick(null)}>
           Session <code>{picked.value}</code> is not on this server. The newest one is shown.

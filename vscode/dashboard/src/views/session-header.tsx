@@ -1,5 +1,7 @@
-import { formatCount, formatValue } from "../format/number";
-import { formatDate, formatSpan } from "../format/time";
+import { formatReading, unitOf } from "../format/measure";
+import { formatCount } from "../format/number";
+import { runsText } from "../format/runs";
+import { formatDate } from "../format/time";
 import { progressOf } from "../store/progress";
 import type { Run } from "../store/run";
 import type { SessionModel } from "../store/session";
@@ -7,25 +9,30 @@ import { CommandStatus } from "./command-status";
 import { useDashboard } from "./context";
 import { Controls } from "./controls";
 import { DeterminismBadge } from "./determinism-badge";
+import { Elapsed } from "./elapsed";
 import { ProgressBar } from "./progress-bar";
 import { isBrief } from "./notices";
 import { StatePill } from "./state-pill";
 
 /** What the session is, what it is doing, and the buttons that change that. */
 export function SessionHeader(props: { model: SessionModel }) {
-  useDashboard();
+  const dashboard = useDashboard();
   const { model } = props;
+  const isOutdated = dashboard.isOutdated(model.state);
   return (
     <header class="session-header">
       <div class="session-title">
-        <h1>{model.project}</h1>
+        <h1 title={model.project}>{model.project}</h1>
+        <span class="session-runs" data-testid="runs" title={model.runNames.join(", ")}>
+          {runsText(model.runNames)}
+        </span>
         <code class="session-id" title={`Begun ${formatDate(model.created)}`}>
           {model.id}
         </code>
-        <StatePill state={model.state} connected={model.connected} />
+        <StatePill state={model.state} connected={model.connected} isOutdated={isOutdated} />
         <StateReason model={model} />
         <DeterminismBadge model={model} />
-        {!model.connected && (model.state === "running" || model.state === "paused") && (
+        {!model.connected && !isOutdated && (model.state === "running" || model.state === "paused") && (
           <span class="unlinked" title="The training process runs, but does not reach this server.">
             not connected
           </span>
@@ -88,8 +95,14 @@ function Facts(props: { model: SessionModel }) {
           <dd>{pausesAt}</dd>
         </div>
       )}
-      <Fact name="Elapsed">{formatSpan(run.updated - model.created)}</Fact>
-      {speed && <Fact name={speed.name}>{speed.text}</Fact>}
+      {speed && (
+        <div class="fact">
+          <dt>{speed.name}</dt>
+          <dd>{speed.text}</dd>
+          {speed.unit !== null && <dd class="fact-of">{speed.unit}</dd>}
+        </div>
+      )}
+      <Elapsed model={model} run={run} />
     </dl>
   );
 }
@@ -107,13 +120,17 @@ const SPEEDS = /throughput|per_?sec(ond)?$|\/s$|it_s$/i;
 const STEP_TIME = /(^|[/_.])step_time(_s|_ms)?$/i;
 
 /** The metric that says how fast the run is, where it records one. */
-function speedOf(run: Run): { name: string; text: string } | null {
+function speedOf(run: Run): { name: string; text: string; unit: string | null } | null {
   const names = Object.keys(run.latest);
   const speed = names.find((name) => SPEEDS.test(name));
-  if (speed !== undefined) return { name: wordsOf(speed), text: formatValue(run.latest[speed]) };
-  const time = names.find((name) => STEP_TIME.test(name));
-  if (time === undefined) return null;
-  return { name: wordsOf(time), text: formatValue(run.latest[time]) };
+  const shown = speed ?? names.find((name) => STEP_TIME.test(name));
+  if (shown === undefined) return null;
+  const value = run.latest[shown];
+  return {
+    name: wordsOf(shown),
+    text: formatReading(shown, value),
+    unit: value == null ? null : unitOf(shown),
+  };
 }
 
 function wordsOf(metric: string): string {

@@ -1,16 +1,19 @@
-import { useEffect, useState } from "preact/hooks";
+import { useEffect } from "preact/hooks";
 import { formatAgo, formatDate } from "../format/time";
 import { formatCount } from "../format/number";
+import { runsText } from "../format/runs";
 import type { SessionSummary } from "../wire/types";
-import { useApp, useDashboard } from "./context";
-import { STATE_LABELS, StateIcon } from "./state-pill";
+import { useDashboard } from "./context";
+import { StateIcon, stateText } from "./state-pill";
+import { useNow } from "./use-now";
 
 /** All sessions, to choose one from; a drawer on narrow pages. */
 export function SessionListView(props: { isOpen: boolean; onClose: () => void }) {
-  const { dashboard } = useApp();
+  const dashboard = useDashboard();
   const sessions = dashboard.sessions.value;
-  const now = useNow();
+  const now = useNow(15);
   useEscape(props.isOpen, props.onClose);
+  const isOlder = dashboard.selected !== sessions[0]?.id;
   const pick = (id: string | null): void => {
     dashboard.pick(id);
     props.onClose();
@@ -21,7 +24,7 @@ export function SessionListView(props: { isOpen: boolean; onClose: () => void })
       <nav id="sessions" class="sessions" data-open={props.isOpen} aria-label="Sessions">
         <div class="sessions-head">
           <h2>Sessions</h2>
-          {dashboard.picked.value !== null && (
+          {!dashboard.isFollowingNewest && (dashboard.picked.value !== null || isOlder) && (
             <button type="button" class="text-button" onClick={() => pick(null)}>
               Follow newest
             </button>
@@ -50,6 +53,8 @@ function SessionItem(props: {
   const isSelected = dashboard.selected === session.id;
   const model = isSelected ? dashboard.model : null;
   const state = model?.state ?? session.state;
+  const isOutdated = dashboard.isOutdated(state);
+  const runs = model?.runNames ?? session.runs.map((run) => run.name);
   const step = model?.currentRun?.step ?? Math.max(0, ...session.runs.map((run) => run.step));
   return (
     <li>
@@ -59,29 +64,26 @@ function SessionItem(props: {
         data-testid="session-item"
         data-session={session.id}
         data-state={state}
+        data-outdated={isOutdated}
         aria-current={isSelected}
-        title={`Session ${session.id}, begun ${formatDate(session.created)}`}
+        title={[
+          `${session.project}: ${runs.join(", ")}`,
+          `Session ${session.id}, begun ${formatDate(session.created)}`,
+        ].join("\n")}
         onClick={() => props.onPick(session.id)}
       >
         <StateIcon state={state} />
-        <span class="session-name">{session.project}</span>
-        <span class="session-ago">{formatAgo(session.created, props.now)}</span>
-        <span class="session-more">
-          {STATE_LABELS[state]} &middot; step {formatCount(step)}
+        <span class="session-names">
+          <span class="session-name">{session.project}</span>
+          <span class="session-runs">{runsText(runs)}</span>
         </span>
+        <span class="session-more">
+          {stateText(state, isOutdated)} &middot; step {formatCount(step)}
+        </span>
+        <span class="session-more">started {formatAgo(session.created, props.now)}</span>
       </button>
     </li>
   );
-}
-
-/** The present time in seconds, as often as "5 min ago" needs it. */
-function useNow(): number {
-  const [now, setNow] = useState(() => Date.now() / 1000);
-  useEffect(() => {
-    const timer = setInterval(() => setNow(Date.now() / 1000), 15_000);
-    return () => clearInterval(timer);
-  }, []);
-  return now;
 }
 
 function useEscape(isActive: boolean, onEscape: () => void): void {

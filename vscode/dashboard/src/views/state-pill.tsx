@@ -10,7 +10,7 @@ import {
   StopIcon,
 } from "./icons";
 
-export const STATE_LABELS: Record<SessionState, string> = {
+const STATE_LABELS: Record<SessionState, string> = {
   starting: "starting",
   running: "running",
   paused: "paused",
@@ -40,13 +40,26 @@ export function StateIcon(props: { state: SessionState }) {
   );
 }
 
+/** A state in words; one that may have changed since is what was last seen. */
+export function stateText(state: SessionState, isOutdated: boolean): string {
+  return isOutdated ? `last seen ${STATE_LABELS[state]}` : STATE_LABELS[state];
+}
+
 /** A session's state in a word; `connected` says that a trainer is there and has not begun yet. */
-export function StatePill(props: { state: SessionState; connected: boolean }) {
-  const isWaiting = props.state === "starting" && props.connected;
+export function StatePill(props: { state: SessionState; connected: boolean; isOutdated: boolean }) {
+  const { state, isOutdated } = props;
+  const isWaiting = state === "starting" && props.connected && !isOutdated;
   return (
-    <span class="pill" role="status" data-testid="state-pill" data-state={props.state}>
-      <StateIcon state={props.state} />
-      {isWaiting ? "connected" : STATE_LABELS[props.state]}
+    <span
+      class="pill"
+      role="status"
+      data-testid="state-pill"
+      data-state={state}
+      data-outdated={isOutdated}
+      title={isOutdated ? "As it was last known: the server does not answer" : undefined}
+    >
+      <StateIcon state={state} />
+      {isWaiting ? "connected" : stateText(state, isOutdated)}
     </span>
   );
 }

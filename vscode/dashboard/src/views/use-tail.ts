@@ -41,6 +41,18 @@ export function useTail(items: readonly LogItem[], onFollow: () => void) {
     place.current = placeOf(element);
   }, [items, first, isFollowing]);
 
+  useLayoutEffect(() => {
+    const element = list.current;
+    if (!element || !isFollowing) return undefined;
+    // A list that was out of sight could not be scrolled; one that changes its height shows its end.
+    const size = new ResizeObserver(() => {
+      element.scrollTop = element.scrollHeight;
+      place.current = placeOf(element);
+    });
+    size.observe(element);
+    return () => size.disconnect();
+  }, [isFollowing]);
+
   function follow(): void {
     start.value = "tail";
     onFollow();
@@ -74,5 +86,6 @@ export function useTail(items: readonly LogItem[], onFollow: () => void) {
 function indexOfStart(items: readonly LogItem[], start: Start): number {
   if (start === "top") return 0;
   if (start === "tail") return Math.max(0, items.length - STEP);
-  return Math.max(0, items.indexOf(start));
+  // By its key: a line that stands for several changes with their number.
+  return Math.max(0, items.findIndex(({ key }) => key === start.key));
 }

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from otf_session.commands import Applied, Outcome, Refused, SetHyperparameters
 
 if TYPE_CHECKING:
     from ..engine import Engine
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def set_hyperparameters(engine: Engine, command: SetHyperparameters) -> Outcome:
@@ -19,7 +23,7 @@ def set_hyperparameters(engine: Engine, command: SetHyperparameters) -> Outcome:
     engine.declare_hyperparameters()
     told = "; ".join(
         f"{change.name}{'' if change.group is None else f' of group {change.group}'}: "
-        f"{change.before} -> {change.applied}"
+        f"{_shown(change.before)} -> {_shown(change.applied)}"
         for change in found.changes
     )
     rates = any(change.name == "lr" for change in found.changes) or command.hold is not None

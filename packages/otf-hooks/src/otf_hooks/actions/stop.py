@@ -17,4 +17,6 @@ def stop(engine: Engine, command: Stop) -> Union[Outcome, Pending]:
     if engine.gate.is_stopping:
         return Refused(reason="The run is stopping already.")
     engine.stop()
+    # A scan that is held would be held for ever.
+    engine.desk.hold_long(False)
     return Pending(engine.answer_at_end)

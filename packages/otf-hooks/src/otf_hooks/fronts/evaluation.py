@@ -30,6 +30,7 @@ class Undisturbed:
         self._stack = contextlib.ExitStack()
         self._position = position
         self._modes: List[Tuple[torch.nn.Module, bool]] = [(m, m.training) for m in model.modules()]
+        self._moved = False
         #: What a checkpoint that is made meanwhile holds.
         self.random = randomness.capture()
         self.eval_modules = [name for name, part in model.named_modules() if not part.training]
@@ -39,7 +40,15 @@ class Undisturbed:
         self._stack.enter_context(torch.no_grad())
         self._model.eval()
 
+    def moved(self) -> None:
+        """Training was put somewhere else meanwhile: what it is there stays so."""
+        self._moved = True
+
     def __exit__(self, *_: object) -> None:
+        if self._moved:
+            with self._position.undisturbed():
+                self._stack.close()
+            return
         for module, training in self._modes:
             module.training = training
         self._stack.close()

@@ -329,7 +329,9 @@ class Trainer:
         """Train, test and linger, until the run has ended; how, and why."""
         engine.running()
         while True:
-            going = loop.run() and engine.safe_point() is not Verdict.END
+            # Taken back while it lingered, it is held where it is now until it is resumed.
+            going = engine.safe_point() is not Verdict.END
+            going = going and loop.run() and engine.safe_point() is not Verdict.END
             if going and loop.can_go_on():
                 continue
             engine.save_final()

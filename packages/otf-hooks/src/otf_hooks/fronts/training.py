@@ -155,7 +155,9 @@ class TrainingLoop:
         self.phase = state["phase"]
         self._val_loss, self._best = state["val_loss"], state["best"]
         self.limits.load(state["limits"])
-        self._undisturbed = None
+        if self._undisturbed is not None:
+            self._undisturbed.moved()
+            self._undisturbed = None
         self._in_step = False
         self.hyperparameters_changed()
         # Last: what was done until here may have drawn from the generators.

@@ -28,8 +28,10 @@ def check(database: peewee.SqliteDatabase) -> int:
     """The database's version; raise `SchemaTooNew` where this code does not know it."""
     found = version(database)
     if found > NEWEST:
+        # Readers open it by a URI; SQLite knows its path.
+        path = database.execute_sql("PRAGMA database_list").fetchone()[2]
         raise SchemaTooNew(
-            f"{database.database} has schema {found}, and this version of OnTheFly knows "
+            f"{path} has schema {found}, and this version of OnTheFly knows "
             f"schemas up to {NEWEST}. Upgrade it: pip install --upgrade onthefly-ai"
         )
     return found
