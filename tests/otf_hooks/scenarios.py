@@ -75,7 +75,7 @@ class OwnGenerator(Dataset[Any]):
 
     def __getitem__(self, index: int) -> Any:
         inputs, target = self.inner[index]
-        noise = float(self.np.random()) + self.python.random()
+        noise = float(self.numpy.random()) + self.python.random()
         return inputs + noise + torch.rand(6, generator=self.torch), target
 
 

@@ -8,10 +8,11 @@ import time
 
 import pytest
 from otf_hooks.assembly import Address, open_engine
+from otf_hooks.desk import Errand
 from otf_hooks.errors import TrainingError
 from otf_hooks.front import Verdict
 from otf_session.commands import Applied, CommandRequest, Pause, Refused, Resume, Stop
-from otf_session.events import CommandChanged, CommandStatus, RunState
+from otf_session.events import CommandChanged, CommandStatus, LogLine, RunState
 from otf_session.home import Home
 
 from ..helpers.waiting import wait_for
@@ -137,3 +138,13 @@ def test_closing_twice_is_closing_once(engine):
     engine.close(RunState.FINISHED)
     engine.close(RunState.FAILED)
     assert states() == ["running", "finished"]
+
+
+def test_an_errand_that_fails_is_told_and_ends_nothing(engine):
+    def fault():
+        raise ZeroDivisionError("in a guard")
+
+    engine.desk.post(Errand(fault))
+    assert engine.safe_point() is Verdict.GO_ON
+    engine.close(RunState.FINISHED)
+    assert any("in a guard" in line.text for line in of(LogLine))

@@ -6,6 +6,8 @@ import threading
 import pytest
 import torch
 from otf_hooks import Trainer
+from otf_hooks.errors import ArgumentError
+from otf_session.commands import CommandRequest, SetHyperparameters
 from otf_session.events import (
     CheckpointSaved,
     EpochStarted,
@@ -333,3 +335,28 @@ def test_forked_workers_leave_the_session_alone(parts, workers):
     result = Trainer(project="p", run_name="r", max_epochs=2).fit(**given)
     assert result.step == 16
     assert summary().state.value == "finished"
+
+
+def test_a_tunable_may_not_take_an_optimizers_name(parts):
+    given = parts()
+    trainer = Trainer(project="p", run_name="r", max_steps=1)
+    trainer.tunable("lr", 0.1)
+    with pytest.raises(ArgumentError, match="'lr' has the name of one of the optimizer's"):
+        trainer.fit(**given)
+
+
+def test_a_second_fit_begins_with_what_the_script_says(parts):
+    trainer = Trainer(project="p", run_name="r", max_steps=2, auto_connect=False)
+    seen = []
+
+    @trainer.training_step
+    def step(batch, state):
+        seen.append(trainer.tunable("alpha", 0.25))
+        if len(seen) == 1:
+            command = SetHyperparameters(values={"alpha": 0.75})
+            trainer._engine.desk.receive(CommandRequest(id="1", author="t", command=command))
+        return {"loss": 1.0}
+
+    trainer.fit(**parts())
+    trainer.fit(**parts())
+    assert seen == [0.25, 0.75, 0.25, 0.25]

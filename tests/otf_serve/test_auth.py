@@ -172,6 +172,39 @@ def test_the_link_of_a_foreign_host_is_refused(client):
     assert "set-cookie" not in response.headers
 
 
+BROWSER = {"accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+@pytest.mark.parametrize(
+    "headers", [{}, {"cookie": f"otf-token-{PORT}=of-another-home"}], ids=["new", "stale"]
+)
+@pytest.mark.parametrize("query", ["", "?token=wrong"])
+def test_a_person_without_the_token_is_told_what_to_do(guarded, headers, query):
+    response = guarded.get(f"/{query}", headers={**BROWSER, **headers})
+    assert response.status_code == 401
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert response.headers["cache-control"] == "no-store"
+    assert "default-src 'none'" in response.headers["content-security-policy"]
+    assert "<code>otf serve</code>" in response.text
+    assert "open the link that it prints" in response.text
+    for forbidden in ("<script", "<style", "style=", "onload", TOKEN):
+        assert forbidden not in response.text
+
+
+def test_a_stranger_s_words_are_no_markup(guarded):
+    headers = {**BROWSER, **BEARER, "host": "<script>evil</script>"}
+    response = guarded.get("/", headers=headers)
+    assert response.status_code == 403
+    assert "<script" not in response.text
+    assert "&lt;script&gt;" in response.text
+
+
+@pytest.mark.parametrize("path", ["/api/sessions", "/healthz"])
+def test_programs_get_json_whatever_they_accept(guarded, path):
+    response = guarded.get(path, headers=BROWSER)
+    assert (response.status_code, set(response.json())) == (401, {"error", "app"})
+
+
 @pytest.mark.parametrize("path", ["/healthz", "/api/sessions", "/assets/anything.js", "//"])
 def test_the_token_in_an_address_opens_the_link_alone(client, path):
     assert client.get(f"http://{HOST}{path}?token={TOKEN}").status_code == 401

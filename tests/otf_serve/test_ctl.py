@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -495,12 +496,33 @@ def test_a_server_of_another_home_is_not_shown_the_token(place, home):
     assert "held by something else than the otf serve of the home" in message
 
 
+def test_a_stranger_on_another_address_than_ours_is_not_shown_the_token(home):
+    # Our server is on ::1, and somebody else on the same port of 127.0.0.1.
+    ensure_token(home)
+    with Stranger() as stranger:
+        ours = AliveLock(home.path, serving_lock("::1", stranger.port))
+        assert ours.acquire()
+        message = said(invoke(app, "pause", "--port", stranger.port), 3)
+        ours.release()
+    assert f"Port {stranger.port} of 127.0.0.1 is held by something else" in message
+    assert set(stranger.heard) <= {b""}
+
+
+def test_a_server_is_found_by_a_name_of_this_machine(place, trainer):
+    assert said(place.ctl("pause", "--host", "localhost"), 0) == "Paused at step 120.\n"
+
+
+def test_a_host_without_an_address_is_said(home):
+    ensure_token(home)
+    assert "The host 'a..b' has no address" in said(invoke(app, "pause", "--host", "a..b"), 3)
+
+
 @contextlib.contextmanager
 def posing(home, answer):
     """Something that answers where our server is known to listen."""
     ensure_token(home)
     with Stranger(answer) as stranger:
-        lock = AliveLock(home.path, serving_lock(stranger.port))
+        lock = AliveLock(home.path, serving_lock("127.0.0.1", stranger.port))
         assert lock.acquire()
         try:
             yield stranger.port
@@ -570,6 +592,19 @@ def test_a_damaged_session_is_said(place, store, tmp_path):
         assert "cannot be read" in said(place.ctl("pause", "--session", damaged.id), 1)
     finally:
         (damaged.folder / "session.sqlite").unlink()
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_home_that_cannot_be_read_is_said_however_it_is_named(home, monkeypatch, named):
+    def denied(path, *words, **options):
+        raise PermissionError(13, "Permission denied")
+
+    home.ensure()
+    # Root may read everything: the system's answers to somebody else.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(Path, "read_text", denied)
+    words = ["--home", home.path] if named else []
+    assert "token cannot be read: Permission denied" in said(invoke(app, "pause", *words), 3)
 
 
 def test_a_token_that_cannot_be_read_is_said(home):

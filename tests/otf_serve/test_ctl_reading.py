@@ -1,5 +1,6 @@
 """What `otf ctl` shows: results, and the state, the commands and the checkpoints of a session."""
 
+import contextlib
 import json
 import re
 
@@ -29,6 +30,7 @@ from otf_session.events import (
     RunState,
 )
 from otf_session.frames import CommandProgress, CommandReply
+from otf_session.liveness import AliveLock
 
 from ..helpers.sessions import BEGIN, RUN, losses, make_session, metrics, started, state
 from ..helpers.shell import invoke
@@ -319,7 +321,8 @@ def test_commands_are_listed_once_with_what_became_of_them(served, home):
     assert head.split() == ["time", "step", "command", "author", "status", "outcome"]
     assert [re.split(r"\s{2,}", row.strip())[1:] for row in rows] == [
         ["1", "pause", "Ada", "applied", "Paused at step 1."],
-        ["1", "set-hyperparameters lr=0.1", "Ada", "received"],
+        # Nobody trains here: its process was killed.
+        ["1", "set-hyperparameters lr=0.1", "Ada", "received", "not answered: the process ended"],
         ["1", "pause", "Ada", "refused", "No."],
     ]
     document = json.loads(served("list", "--json"))
@@ -330,6 +333,25 @@ def test_commands_are_listed_once_with_what_became_of_them(served, home):
         ("3", "refused"),
     ]
     store.close()
+
+
+def test_a_command_that_is_under_way_may_still_be_answered(served, home, port):
+    request = CommandRequest(id="1", author="Ada", command=Pause())
+    events = [started(), changed(request, CommandStatus.RECEIVED)]
+    with contextlib.closing(make_session(home, *events)) as store:
+        alive = AliveLock(store.folder)
+        assert alive.acquire()
+        assert served("list").splitlines()[1].endswith("received")
+        alive.release()
+        assert served("list").splitlines()[1].endswith("not answered: the process ended")
+        with LiveTrainer(home, port, store):
+            assert served("list").splitlines()[1].endswith("received")
+
+
+def test_an_outcome_without_words_is_no_missing_one():
+    request = CommandRequest(id="1", author="Ada", command=Pause())
+    event = changed(request, CommandStatus.APPLIED, Applied(step=1))
+    assert ctl_text.commands([event], is_lost=True)[1].endswith("applied")
 
 
 def test_checkpoints_are_those_that_are_kept(served, home):

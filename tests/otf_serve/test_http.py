@@ -179,7 +179,7 @@ _READS = ["", "/snapshot", "/metrics", "/logs"]
 
 
 @pytest.mark.parametrize("route", _READS)
-@pytest.mark.parametrize("session", ["nothing", "latest", "%2e%2e", "..%5c..", "a%00b", "x" * 300])
+@pytest.mark.parametrize("session", ["nothing", "%2e%2e", "..%5c..", "a%00b", "x" * 300])
 def test_a_session_that_does_not_exist_is_not_found(api, make, session, route):
     make(started())
     message = refused(api.get(f"/api/sessions/{session}{route}"), 404)
@@ -187,10 +187,21 @@ def test_a_session_that_does_not_exist_is_not_found(api, make, session, route):
 
 
 @pytest.mark.parametrize("route", _READS)
-def test_the_beginning_of_an_id_is_no_id(api, make, route):
-    store = make(started())
-    refused(api.get(f"/api/sessions/{store.id[:-1]}{route}"), 404)
-    refused(api.get(f"/api/sessions/{store.id.rpartition('-')[2]}{route}"), 404)
+def test_a_session_answers_to_a_part_of_its_id_and_as_the_latest(api, make, route):
+    store = make(started(), line(1), losses(1, 3))
+    with joined(api, store):
+        found = api.get(f"/api/sessions/{store.id}{route}")
+        assert found.status_code == 200
+        for name in (store.id[:-1], store.id.rpartition("-")[2], "latest"):
+            other = api.get(f"/api/sessions/{name}{route}")
+            assert (other.status_code, other.json()) == (200, found.json())
+
+
+@pytest.mark.parametrize("route", _READS)
+def test_a_part_of_several_ids_is_ambiguous(api, make, route):
+    make(started()), make(started())
+    message = refused(api.get(f"/api/sessions/2{route}"), 409)
+    assert "2 sessions begin with '2'" in message
 
 
 @pytest.mark.parametrize(

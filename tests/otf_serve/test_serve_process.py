@@ -6,6 +6,8 @@ import os
 import re
 import signal
 import socket
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
@@ -137,6 +139,8 @@ def test_a_server_of_another_home_has_the_port(start, port, tmp_path, words):
     start("--json", "--port", port).ready()
     message = refused(start(*words, "--port", port, "--home", tmp_path / "other"))
     assert f"Port {port} is taken by an otf serve of another home" in message
+    assert f"http://127.0.0.1:{port}" in message
+    assert f"does not show the sessions of {tmp_path / 'other'}" in message
     assert "--port" in message
     assert "ONTHEFLY_DASHBOARD_PORT" in message
 
@@ -214,9 +218,137 @@ def test_a_home_that_is_a_file_is_refused(tmp_path):
 
 
 def test_an_address_of_another_machine_is_refused(port):
-    result = invoke(app, "--host", "192.0.2.1", "--port", port)
+    result = invoke(app, "--host", "192.0.2.1", "--port", port, "--allow-remote")
     assert result.exit_code == 1
     assert f"192.0.2.1:{port} cannot be listened on" in result.stderr
+
+
+@pytest.mark.parametrize("host", ["nowhere.invalid", "a..b", ""])
+def test_a_host_without_an_address_is_refused(port, host):
+    result = invoke(app, "--host", host, "--port", port)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"{host}:{port} cannot be listened on" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])
+def test_other_machines_are_not_let_in_by_the_way(port, home, host):
+    result = invoke(app, "--host", host, "--port", port)
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "can be reached from other machines" in result.stderr
+    assert f"ssh -L {port}:127.0.0.1:{port}" in result.stderr
+    assert "--allow-remote" in result.stderr
+    assert not home.token_file.exists()
+
+
+def test_other_machines_are_let_in_where_that_is_said(start, port, home):
+    server = start("--host", "0.0.0.0", "--allow-remote", "--port", port)
+    wait_for(lambda: len(server.lines) > 2, "three lines", SECONDS)
+    token = ensure_token(home)
+    assert server.lines[0] == f"OnTheFly dashboard: http://127.0.0.1:{port}/?token={token}\n"
+    other = re.fullmatch(r"From other machines: http://(.+):\d+/\?token=.+\n", server.lines[1])
+    assert other.group(1) not in ("0.0.0.0", "127.0.0.1")
+    assert get(port, "/healthz", token)["pid"] == server.process.pid
+    code, out, _ = start("--json", "--port", port).end()
+    assert (code, json.loads(out)["address"]) == (0, f"http://127.0.0.1:{port}")
+    code, _, errors = server.end(signal.SIGTERM)
+    assert errors.startswith(f"warning: 0.0.0.0:{port} can be reached from other machines")
+    assert "unencrypted" in errors
+    assert errors.count("\n") == 1
+
+
+def test_who_wants_every_address_finds_the_server_that_has_one(start, port):
+    ready = start("--json", "--port", port).ready()
+    code, out, _ = start("--json", "--host", "0.0.0.0", "--allow-remote", "--port", port).end()
+    assert (code, json.loads(out)) == (0, {**ready, "already_running": True})
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_home_that_cannot_be_read_is_refused_however_it_is_named(home, monkeypatch, named):
+    def denied(path):
+        raise PermissionError(13, "Permission denied")
+
+    home.ensure()
+    # Root may read everything: the system's answers to somebody else.
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    monkeypatch.setattr(os, "listdir", denied)
+    result = invoke(app, *(["--home", home.path] if named else []))
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert f"The OnTheFly home {home.path} cannot be used: Permission denied" in result.stderr
+
+
+def test_a_token_that_others_could_read_is_said(start, port, home):
+    ensure_token(home)
+    home.token_file.chmod(0o644)
+    server = start("--json", "--port", port)
+    server.ready()
+    assert home.token_file.stat().st_mode & 0o777 == 0o600
+    _, _, errors = server.end(signal.SIGTERM)
+    assert errors.startswith(f"warning: The token file {home.token_file} could be read")
+    assert errors.count("\n") == 1
+
+
+# Ending with others
+
+
+def test_it_ends_when_its_standard_input_closes(port):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "otf_serve", "--json", "--until-stdin-closes", "--port", str(port)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    try:
+        assert json.loads(process.stdout.readline())["pid"] == process.pid
+        process.stdin.write(b"whatever\n")
+        process.stdin.flush()
+        time.sleep(0.5)
+        assert process.poll() is None
+        process.stdin.close()
+        assert process.wait(timeout=SECONDS) == 0
+        assert process.stderr.read() == b""
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        process.stderr.close()
+
+
+def test_without_being_told_it_stays_whatever_its_input_does(start, port):
+    server = start("--json", "--port", port)
+    server.ready()
+    time.sleep(0.5)
+    assert server.process.poll() is None
+
+
+@pytest.mark.parametrize("words", [["--json"], []])
+def test_a_reader_that_is_gone_is_no_fault(port, home, words):
+    read, write = os.pipe()
+    os.close(read)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "otf_serve", *words, "--port", str(port)],
+        stdout=write,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(write)
+    try:
+        # What it shows may be looked at nevertheless.
+        wait_for(lambda: _answers(port, ensure_token(home)), "the server", SECONDS)
+        process.send_signal(signal.SIGTERM)
+        _, errors = process.communicate(timeout=SECONDS)
+    finally:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+    assert errors == ""
+
+
+def _answers(port, token):
+    try:
+        return get(port, "/healthz", token)
+    except OSError:
+        return None
 
 
 # Ending

@@ -101,6 +101,36 @@ def test_batches_that_were_lost_on_the_way_are_read_from_the_store(api, make):
         assert viewer.events(store, 4, after=1) == [line(1), line(2), line(3)]
 
 
+def test_what_a_trainer_writes_without_a_link_is_shown_too(api, make):
+    store = make(started())
+    with viewer_of(api) as viewer:
+        viewer.subscribe(store)
+        assert viewer.events(store, 1) == [started()]
+        for number in range(1, 4):
+            store.append([line(number), losses(number, number)])
+            found = viewer.events(store, 1 + 2 * number, after=2 * number - 1)
+            assert found == [line(number), losses(number, number)]
+        store.append([state(RunState.FINISHED, step=3)])
+        assert viewer.events(store, 8, after=7) == [state(RunState.FINISHED, step=3)]
+        # A script goes on writing: a test of the weights, a line of its log.
+        store.append([line(9)])
+        store.close()
+        assert viewer.events(store, 9, after=8) == [line(9)]
+
+
+def test_what_was_written_before_a_trainer_is_linked_comes_once(api, make):
+    store = make(started())
+    with viewer_of(api) as viewer:
+        viewer.subscribe(store)
+        for number in range(20):
+            store.append([line(number)])
+        with joined(api, store) as trainer:
+            for number in range(20, 120):
+                trainer.publish(line(number))
+            found = viewer.events(store, 121)
+    assert found == [started(), *[line(number) for number in range(120)]]
+
+
 def test_every_dashboard_gets_every_event(api, make):
     store = make(started())
     with viewer_of(api) as one, viewer_of(api) as two, joined(api, store) as trainer:

@@ -37,7 +37,14 @@ def test_a_second_that_is_full_has_no_id():
 
 @pytest.mark.parametrize(
     "other",
-    ["20261124-093001-zzzz", "20261124-093000-ZZZZ", "20261124-093000-zzzzz", "zzzz", "", "notes.md"],
+    [
+        "20261124-093001-zzzz",
+        "20261124-093000-ZZZZ",
+        "20261124-093000-zzzzz",
+        "zzzz",
+        "",
+        "notes.md",
+    ],
 )
 def test_what_is_no_id_of_the_second_is_no_matter(other):
     assert new_id([other], NOW).startswith("20261124-093000-2")

@@ -259,8 +259,12 @@ def test_a_session_of_a_newer_schema_is_refused(store):
         lambda: SessionReader(store.folder).__enter__(),
         lambda: SessionStore(store.folder),
     ):
-        with pytest.raises(SchemaTooNew, match=r"schema 99.*up to 2.*pip install --upgrade"):
+        with pytest.raises(
+            SchemaTooNew, match=r"schema 99.*up to 2.*pip install --upgrade"
+        ) as raised:
             use()
+        # The path as a person would type it, and no address that SQLite was given.
+        assert str(raised.value).startswith(f"{store.folder / DATABASE} has schema")
     assert seqs(store) == [1]
 
 

@@ -73,6 +73,8 @@ class _Long:
         self.request = request
         self.is_cancelled = False
         self.is_held = False
+        #: Whether holding it paused the run too, so that letting it go on resumes that.
+        self.paused_run = False
         self.told = 0.0
 
 
@@ -140,7 +142,7 @@ class CommandDesk:
             item = self._inbox.get()
             if isinstance(item, Errand):
                 if item.at_end:
-                    item.run()
+                    self._run_errand(item)
                 continue
             name = command_name(item.command)
             self.answer(item, Refused(reason=f"The run has ended; there is nothing to {name}."))
@@ -202,6 +204,16 @@ class CommandDesk:
         self._long.is_held = held
         return True
 
+    @property
+    def long_paused_run(self) -> bool:
+        """Whether the run is paused only because its long command was held."""
+        return self._long is not None and self._long.paused_run
+
+    def note_paused_run(self) -> None:
+        """Holding the long command paused the run."""
+        if self._long is not None:
+            self._long.paused_run = True
+
     def cancel_long(self) -> None:
         """Have the long command broken off at its next batch."""
         if self._long is not None:
@@ -211,11 +223,18 @@ class CommandDesk:
 
     def _take(self, item: Union[CommandRequest, Errand]) -> None:
         if isinstance(item, Errand):
-            item.run()
+            self._run_errand(item)
         elif self._long is not None and not isinstance(item.command, _CONCERN_LONG_ONES):
             self._waiting.append(item)
         else:
             self.execute(item)
+
+    def _run_errand(self, errand: Errand) -> None:
+        # The same boundary: what watches training must not end it by a fault of its own.
+        try:
+            errand.run()
+        except Exception:  # noqa: BLE001
+            self._reports.log(traceback.format_exc().rstrip(), logging.ERROR)
 
     def _outcome(self, request: CommandRequest) -> Union[Outcome, Pending]:
         # The boundary between a person's command and the script: what goes wrong in the one, in the

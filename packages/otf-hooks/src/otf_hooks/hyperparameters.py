@@ -9,14 +9,14 @@ released; the scheduler goes on underneath. Both survive a checkpoint.
 from __future__ import annotations
 
 import math
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Set, Tuple, Union
 
 import torch
 from otf_session.commands import SetHyperparameters, Value
 from otf_session.events import Hyperparameter
 from otf_session.results import HyperparameterChange, HyperparametersSet
 
-from .errors import NotPossible
+from .errors import ArgumentError, NotPossible
 
 CLIP = "grad_clip_norm"
 
@@ -58,6 +58,7 @@ class Tunables:
     def __init__(self) -> None:
         self._tunables: Dict[str, Tunable] = {}
         self._loaded: Dict[str, Value] = {}
+        self._reserved: Set[str] = set()
         #: Called when one is registered, so that the dashboard knows of it.
         self.on_registered: Callable[[], None] = _nothing
 
@@ -71,10 +72,33 @@ class Tunables:
                 f"The tunable '{name}' has a {type(default).__name__} as default; it holds a "
                 "number, a truth value or a text."
             )
+        self._check_name(name)
         value = self._loaded.pop(name, default)
+        try:
+            value = _checked(name, value, default, (low, high))
+        except NotPossible:
+            # Kept by a script that had another type or other bounds for it.
+            value = default
         self._tunables[name] = Tunable(value, default, low, high)
         self.on_registered()
         return value
+
+    def reserve(self, names: Set[str]) -> None:
+        """These are the optimizer's; raises `ArgumentError` where a tunable has one of them."""
+        self._reserved = names
+        for name in self._tunables:
+            self._check_name(name)
+
+    def _check_name(self, name: str) -> None:
+        if name in self._reserved:
+            raise ArgumentError(
+                f"The tunable '{name}' has the name of one of the optimizer's own values, which "
+                "can be changed anyway. Give it another name."
+            )
+
+    def reset(self) -> None:
+        """A new run begins with what the script says."""
+        self.load({})
 
     def known(self) -> Dict[str, Tunable]:
         """All of them, by name."""
@@ -114,6 +138,8 @@ class Hyperparameters:
         self._scheduler = scheduler
         self.grad_clip_norm = grad_clip_norm
         self._tunables = tunables
+        entries = {name for group in optimizer.param_groups for name in _entries(group)}
+        tunables.reserve(entries | {CLIP})
         groups = len(optimizer.param_groups)
         self._factors = [1.0] * groups
         self._held: List[Optional[float]] = [None] * groups

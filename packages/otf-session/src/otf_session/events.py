@@ -190,7 +190,8 @@ class EvaluationFinished(Event, frozen=True, kw_only=True, tag="evaluation-finis
 class CommandChanged(Event, frozen=True, kw_only=True, tag="command-changed"):
     """A command was received by the training process, or was applied or refused at `step`.
 
-    `phase` says where training was: `train`, `validate`, `test` or `end`. A replay needs it.
+    `phase` says where training was: `between` epochs, `train`, `validate`, `test` or `end`. A
+    replay needs it.
     """
 
     time: float

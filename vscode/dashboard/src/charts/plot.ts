@@ -95,7 +95,7 @@ export class Plot {
       {
         ...this.#size(),
         legend: { show: false },
-        padding: [MARKER_ROOM, 18, 0, 0],
+        padding: [MARKER_ROOM, (plot) => roomAtEnd(plot), 0, 0],
         scales: {
           x: { time: false, range: (_, low, high) => this.#stepRange(low, high) },
           y: { range: (_, low, high) => valueRange(low, high) },
@@ -239,6 +239,11 @@ function axesOf(theme: ChartTheme, metric: string): uPlot.Axis[] {
       grid: { stroke: theme.grid, width: 1 },
     },
   ];
+}
+
+/** Room for the half of a last label of the steps that reaches beyond the plot. */
+function roomAtEnd(plot: uPlot): number {
+  return Math.max(18, 3.5 * formatCount(plot.scales.x?.max ?? 0).length + 4);
 }
 
 function wholeIncrements(): number[] {

@@ -15,6 +15,8 @@ def pause(engine: Engine, command: Pause) -> Outcome:
     """Hold the run; once this is answered the step count does not move."""
     if engine.gate.is_stopping:
         return Refused(reason="The run is stopping.")
+    if engine.desk.long_command is not None and command.release:
+        return Refused(reason="A scan is under way and needs the device. Pause without release.")
     if engine.desk.hold_long(True):
         return _hold_long(engine)
     if engine.gate.is_paused and not (command.release and engine.parking.is_empty):
@@ -31,6 +33,7 @@ def pause(engine: Engine, command: Pause) -> Outcome:
 def _hold_long(engine: Engine) -> Outcome:
     if not engine.gate.is_paused:
         engine.pause("paused by a person")
+        engine.desk.note_paused_run()
     return Applied(step=engine.step, message=f"Held at step {engine.step}, in the midst of a scan.")
 
 

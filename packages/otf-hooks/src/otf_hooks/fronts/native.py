@@ -312,6 +312,7 @@ class Trainer:
         engine.start(loop)
         engine.save_every(self._every_steps, self._every_minutes)
         if order is None:
+            self._tunables.reset()
             engine.start_run(_free_name(engine.store.folder, name))
             engine.save("initial")
         else:

@@ -104,7 +104,9 @@ class TrainingState:
     def tensors(self) -> List[torch.Tensor]:
         """Every tensor that training holds: parameters, gradients, buffers, optimizer state."""
         found: Dict[int, torch.Tensor] = {}
-        for tensor in [*self._model.parameters(), *self._model.buffers()]:
+        modules = [self._model, *([self._loss] if self._loss is not None else [])]
+        held = [t for module in modules for t in [*module.parameters(), *module.buffers()]]
+        for tensor in held:
             found[id(tensor)] = tensor
             if tensor.grad is not None:
                 found[id(tensor.grad)] = tensor.grad
