@@ -1,10 +1,18 @@
+import os
+import signal
+import socket
 import subprocess
 import sys
 from importlib.metadata import EntryPoint
 
 import pytest
+import typer
 from onthefly.cli import asked_for, build, commands
+from rich.text import Text
 from typer.testing import CliRunner
+
+from ..helpers.sessions import make_session, started
+from ..helpers.waiting import wait_for
 
 
 @pytest.fixture
@@ -29,6 +37,51 @@ def test_every_command_has_help(runner, command):
     result = runner.invoke(build(commands()), [*command, "--help"])
     assert result.exit_code == 0
     assert "Usage" in result.output
+
+
+def every_command():
+    """All commands of `otf`, each with the words that it is called by."""
+    waiting = [((), typer.main.get_command(build(commands())))]
+    while waiting:
+        words, command = waiting.pop()
+        yield words, command
+        waiting += [
+            ((*words, name), each) for name, each in getattr(command, "commands", {}).items()
+        ]
+
+
+ALL = dict(every_command())
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_help_is_shown_as_it_is_written(runner, words, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "300")
+    command = ALL[words]
+    texts = [command.help, command.epilog, command.short_help]
+    texts += [getattr(parameter, "help", None) for parameter in command.params]
+    # Words in brackets are taken for rich's markup, and vanish.
+    assert [text for text in texts if text and Text.from_markup(text).plain != text] == []
+    shown = runner.invoke(build(commands()), [*words, "--help"]).output
+    assert " ." not in shown.replace(" ...", "").replace(" ..", "")
+
+
+@pytest.mark.parametrize("words", ALL, ids=" ".join)
+def test_usage_names_commands_where_there_are_some(runner, words):
+    shown = runner.invoke(build(commands()), [*words, "--help"]).output
+    has_commands = bool(getattr(ALL[words], "commands", {}))
+    assert ("COMMAND [ARGS]..." in shown) == has_commands
+
+
+def test_an_app_of_one_command_is_that_command(runner, home):
+    make_session(home, started()).close()
+    result = runner.invoke(build(commands()), ["resume", "latest", "--", "python", "train.py"])
+    assert result.exit_code == 1
+    assert "has no checkpoint" in result.output
+
+
+@pytest.mark.parametrize("words", [["serve", "now"], ["demo", "now"]])
+def test_a_word_too_many_is_a_usage_error(runner, words):
+    assert runner.invoke(build(commands()), words).exit_code == 2
 
 
 def test_the_version_is_that_of_the_distribution(runner):
@@ -81,9 +134,54 @@ def test_a_session_without_sessions_says_what_to_do(runner):
     assert "otf demo" in result.output
 
 
-def test_the_demo_names_a_port_that_is_taken(runner):
-    import socket
+@pytest.fixture
+def port():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
 
+
+def is_taken(port):
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+@pytest.mark.skipif(os.name != "posix", reason="POSIX signals")
+@pytest.mark.parametrize(
+    ("number", "state"),
+    [("SIGTERM", "stopped"), ("SIGHUP", "stopped"), ("SIGKILL", "lost"), ("SIGINT", "stopped")],
+)
+def test_however_the_demo_ends_its_server_ends_with_it(home, port, number, state):
+    from otf_session.queries import session_summary
+    from otf_session.store import SessionReader
+
+    demo = subprocess.Popen(
+        [sys.executable, "-m", "onthefly.cli", "demo", "--port", str(port)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # Neither a desktop nor a browser of this machine's has a part in it.
+        env={**{k: v for k, v in os.environ.items() if "DISPLAY" not in k}},
+    )
+
+    def summary():
+        for folder in home.session_folders():
+            with SessionReader(folder) as reader:
+                return session_summary(reader)
+        return None
+
+    try:
+        wait_for(lambda: (found := summary()) and found.state.value == "running", "steps", 60.0)
+        assert is_taken(port)
+        demo.send_signal(getattr(signal, number))
+        demo.wait(timeout=30)
+        wait_for(lambda: not is_taken(port), "the end of the server", 10.0)
+    finally:
+        demo.kill()
+        demo.wait()
+    assert summary().state.value == state
+
+
+def test_the_demo_names_a_port_that_is_taken(runner):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

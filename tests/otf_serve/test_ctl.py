@@ -486,7 +486,7 @@ def test_a_stranger_on_the_port_is_not_shown_the_token(home):
     with Stranger() as stranger:
         message = said(invoke(app, "pause", "--port", stranger.port), 3)
         wait_for(lambda: stranger.heard, "the look at the port", SECONDS)
-    assert f"Port {stranger.port} is held by something else" in message
+    assert f"Port {stranger.port} of 127.0.0.1 is held by something else" in message
     assert stranger.heard == [b""]
 
 

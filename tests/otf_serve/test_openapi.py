@@ -298,7 +298,7 @@ def test_real_replies_are_as_the_document_says(api, make, document):
     call("POST", commands + "?wait=x", json={"kind": "pause"})
     call("POST", commands, content=b"x" * 70_000)
     call("POST", "/api/sessions/nothing/commands", json={"kind": "pause"})
-    for path in ("/commands", "/commands/unknown"):
+    for path in ("", "/snapshot", "/metrics", "/logs", "/commands", "/commands/unknown"):
         call("GET", "/api/sessions/20" + path)
     call("POST", "/api/sessions/20/commands", json={"kind": "pause"})
     # Damaged.

@@ -481,6 +481,7 @@ def test_homes_are_told_apart_by_their_folder(start, port, tmp_path):
     token = ensure_token(one)
     two.ensure()
     two.token_file.write_text(token)
+    two.token_file.chmod(0o600)
     start("--json", "--port", port, "--home", one.path).ready()
     message = refused(start("--json", "--port", port, "--home", two.path))
     assert "an otf serve of another home" in message

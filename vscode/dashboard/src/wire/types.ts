@@ -230,7 +230,8 @@ export interface EvaluationFinished {
 /**
  * A command was received by the training process, or was applied or refused at `step`.
  *
- * `phase` says where training was: `train`, `validate`, `test` or `end`. A replay needs it.
+ * `phase` says where training was: `between` epochs, `train`, `validate`, `test` or `end`. A
+ * replay needs it.
  */
 export interface CommandChanged {
   author: string;
