@@ -208,10 +208,10 @@ def main() -> None:
     # One core for the training, one for the server, the dashboard and the one who pauses.
     torch.set_num_threads(1)
     spawn = multiprocessing.get_context("spawn")
-    with own_home(), server() as serving, dashboard(serving):
-        with ProcessPoolExecutor(1, mp_context=spawn) as driver:
-            measure(serving, driver, pauses, 5.0, 512, 320)
-            measure(serving, driver, pauses, 50.0, 1024, 800)
+    driving = ProcessPoolExecutor(1, mp_context=spawn)
+    with own_home(), server() as serving, dashboard(serving), driving as driver:
+        measure(serving, driver, pauses, 5.0, 512, 320)
+        measure(serving, driver, pauses, 50.0, 1024, 800)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,7 @@ CLIP = "grad_clip_norm"
 _Bounds = Tuple[Optional[float], Optional[float]]
 
 #: The greatest number below 1: a beta of 1 has the optimizer divide by zero.
-_BELOW_ONE = math.nextafter(1.0, 0.0)
+_BELOW_ONE = 0.999999
 
 #: What an optimizer's entries may be; of others only that they are numbers is known.
 _BOUNDS: Dict[str, _Bounds] = {

@@ -1,5 +1,5 @@
 /** The least height of a chart's card. */
-const LEAST_PX = 172;
+const LEAST_PX = 160;
 /** The greatest, where there are fewer charts than there is room for. */
 const GREATEST_PX = 460;
 /** So much of the next row's upper edge stays in sight, as a sign that there is more. */
