@@ -152,8 +152,10 @@ def test_a_host_without_an_address_is_an_error_of_its_kind(host):
 
 @pytest.mark.parametrize(
     ("address", "loopback"),
-    [("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("10.0.0.1", False)]
-    + [("0.0.0.0", False), ("::", False), ("fe80::1", False), ("localhost", False)],
+    [
+        *(("127.0.0.1", True), ("127.9.9.9", True), ("::1", True), ("10.0.0.1", False)),
+        *(("0.0.0.0", False), ("::", False), ("fe80::1", False), ("localhost", False)),
+    ],
 )
 def test_only_loopback_is_this_machine_alone(address, loopback):
     assert is_loopback(address) is loopback

@@ -22,7 +22,7 @@ CLIP = "grad_clip_norm"
 
 _Bounds = Tuple[Optional[float], Optional[float]]
 
-#: The greatest number below 1: a beta of 1 has the optimizer divide by zero.
+#: As near to 1 as is of any use: a beta of 1 has the optimizer divide by zero.
 _BELOW_ONE = 0.999999
 
 #: What an optimizer's entries may be; of others only that they are numbers is known.

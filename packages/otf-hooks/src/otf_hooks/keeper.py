@@ -167,6 +167,8 @@ class CheckpointKeeper:
                     return
                 self._write(job)
             finally:
+                # Let go of the copy now, and not when the next one comes: it is as large as the state.
+                job = None
                 self._jobs.task_done()
 
     def _write(self, job: _Job) -> None:
