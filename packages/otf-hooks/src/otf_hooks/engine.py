@@ -583,14 +583,14 @@ class Engine:
             raise KeyboardInterrupt
         assert number is not None
         self._save_interrupted()
-        self.close(RunState.STOPPED, "terminated by SIGTERM")
+        self.close(RunState.STOPPED, f"terminated by {signal.Signals(number).name}")
         die_of(number)
 
-    def _terminated(self) -> None:
+    def _terminated(self, number: int) -> None:
         # In a signal handler, anywhere in the training thread: only what cannot wait.
         if self.gate.state is not GateState.CLOSED:
             self.gate.move(GateState.CLOSED)
-            self.changed(RunState.STOPPED, "terminated by SIGTERM")
+            self.changed(RunState.STOPPED, f"terminated by {signal.Signals(number).name}")
         self._writer.close()
 
     def _answer_at_end(self) -> None:

@@ -34,7 +34,7 @@ class SignalHandlers:
     writes down what was recorded, ahead of the death that they mean by default.
     """
 
-    def __init__(self, *, soon: Callable[[int], None], now: Callable[[], None]) -> None:
+    def __init__(self, *, soon: Callable[[int], None], now: Callable[[int], None]) -> None:
         self._soon = soon
         self._now = now
         self._process = os.getpid()
@@ -75,7 +75,7 @@ class SignalHandlers:
             self._timer.start()
         else:
             if os.getpid() == self._process:
-                self._now()
+                self._now(number)
             die_of(number)
 
     def _interrupt(self, is_first: bool) -> None:

@@ -72,6 +72,9 @@ def _result(result: Optional[results.Result]) -> List[str]:
         return [*_changes(result.changes), *([result.lr_rule] if result.lr_rule else [])]
     if isinstance(result, results.LimitsSet):
         return [f"  {_limits(result)}"]
+    if isinstance(result, results.Released) and not result.moved:
+        # That there was nothing to move is in the message.
+        return []
     if isinstance(result, results.Released):
         freed = f"{result.device} has {size(result.freed)} more."
         return [f"  {size(result.moved)} moved to host memory; {freed}"]
@@ -85,7 +88,8 @@ def _result(result: Optional[results.Result]) -> List[str]:
 
 def _proof(proof: results.Proof) -> List[str]:
     if proof.exact:
-        return [f"  {proof.steps} steps trained twice: every bit is the same."]
+        amount = "1 step" if proof.steps == 1 else f"{proof.steps} steps"
+        return [f"  {amount} trained twice: every bit is the same."]
     where = f", at step {proof.step}" if proof.step is not None else ""
     hint = [f"  {proof.hint}"] if proof.hint else []
     return [f"  The first difference{where}: {proof.difference}", *hint]
