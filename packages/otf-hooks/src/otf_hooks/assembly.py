@@ -15,10 +15,11 @@ from otf_session.store import SessionReader, SessionStore
 
 from . import actions
 from .desk import CommandDesk
-from .engine import Engine, versions
+from .engine import Engine
 from .errors import TrainingError
 from .guardroom import GuardRoom
 from .guards import Guard, Trip
+from .journal import versions
 from .keeper import CheckpointKeeper
 from .link import Link, hello
 from .recorder import Recorder
@@ -147,7 +148,7 @@ class _Late:
         self.engine.stalled(stall)
 
     def moved_again(self, stall: Stall) -> None:
-        self.engine.moved_again(stall)
+        self.engine.journal.moved_again(stall)
 
 
 def _publish_nowhere(batch: Any) -> None:

@@ -8,35 +8,19 @@ Its other parts (store, recorder, writer, link, desk, keeper) are handed in by `
 from __future__ import annotations
 
 import logging
-import os
-import platform
 import signal
-import sys
 import time
 import traceback
-from importlib import metadata
-from pathlib import Path
-from typing import Any, Callable, Dict, List, Mapping, Optional, Union
+from typing import Any, Dict, List, Mapping, Optional
 
-import torch
 from otf_session.commands import CommandRequest, Extend, Outcome
 from otf_session.events import (
     CheckpointSaved,
-    CommandChanged,
     CommandStatus,
-    DeterminismAssessed,
     EpochStarted,
-    EvaluationFinished,
-    HyperparametersDeclared,
-    LimitsChanged,
-    LogLine,
-    ProcessStarted,
     Rewound,
     RunStarted,
     RunState,
-    StallEnded,
-    StallNoticed,
-    StateChanged,
 )
 from otf_session.frames import CommandProgress, CommandReply
 from otf_session.liveness import AliveLock
@@ -44,7 +28,6 @@ from otf_session.queries import series
 from otf_session.store import SessionReader, SessionStore
 
 from . import console
-from .actions.outcomes import written
 from .actions.trip import act_on, record_trip
 from .agenda import Agenda
 from .desk import CommandDesk, Errand
@@ -53,11 +36,13 @@ from .gate import Gate, GateState
 from .guardroom import GuardRoom
 from .guards import Trip
 from .interventions import Interventions, Replay
+from .journal import Journal
 from .keeper import CheckpointKeeper, Done
 from .link import Link
 from .logs import LogTap
 from .parking import Parking
 from .recorder import Recorder
+from .saving import Saving
 from .signals import SignalHandlers, die_of
 from .snapshot import Snapshot
 from .watchdog import Pulse, Stall, Watchdog
@@ -94,10 +79,11 @@ class Engine:
         self.parking = Parking()
         self.interventions = Interventions()
         self._replay: Optional[Replay] = None
-        self._save_steps: Optional[int] = None
         self.desk = desk
         self.keeper = keeper
         self.recorder = recorder
+        self.journal = Journal(recorder, writer.wake, self)
+        self.saving = Saving(self)
         self._front: Optional[Front] = None
         self._lock = lock
         self._writer = writer
@@ -107,14 +93,12 @@ class Engine:
         self._first_step = 0
         self._moved = False
         self._lingers = False
-        self._final: Union[CheckpointSaved, str, None] = None
-        self._answers_at_end: List[Callable[[Outcome], None]] = []
         #: The signal that is waited upon to end training at a safe point.
         self.ending_signal: Optional[int] = None
         #: Counts whatever moves beside the steps, for the watchdog.
         self.beats = 0
         self.is_quiet = desk.is_quiet
-        self._log_tap = LogTap(self.take_line)
+        self._log_tap = LogTap(self.journal.line)
         self._signals = SignalHandlers(soon=self._signalled, now=self._terminated)
 
     @property
@@ -141,18 +125,14 @@ class Engine:
             self._link.start()
         self._log_tap.open()
         self._signals.install()
-        self.recorder.add(_process_started())
+        self.journal.process_started()
 
     def start_run(
         self, run: str, parents: Optional[List[str]] = None, checkpoint: str = "", step: int = 0
     ) -> None:
         """Begin a new run, at `step` where it begins from a checkpoint."""
         self.run, self.step = run, step
-        self.recorder.add(
-            RunStarted(
-                time=time.time(), run=run, parents=parents or [], checkpoint=checkpoint, step=step
-            )
-        )
+        self.journal.add(RunStarted, parents=parents or [], checkpoint=checkpoint)
         self._writer.wake()
 
     def continue_run(self, run: str, step: int) -> None:
@@ -172,7 +152,7 @@ class Engine:
         """Say that training goes on from here."""
         self._first_step = self.step
         self.gate.move(GateState.RUNNING)
-        self.changed(RunState.RUNNING)
+        self.journal.changed(RunState.RUNNING)
         if self._watchdog is not None:
             self._watchdog.start()
 
@@ -185,9 +165,9 @@ class Engine:
             self._watchdog.close()
         self._log_tap.close()
         self.keeper.close()
-        self._answer_at_end()
+        self.saving.answer()
         self.desk.refuse_rest()
-        self.changed(state, reason)
+        self.journal.changed(state, reason)
         self._end()
 
     def abandon(self) -> None:
@@ -210,7 +190,7 @@ class Engine:
         if self.gate.state is GateState.CLOSED:
             return
         if is_whole and self._front is not None and self.step > 0:
-            self._save_interrupted()
+            self.saving.interrupted()
         if isinstance(error, KeyboardInterrupt):
             self.close(RunState.STOPPED, "interrupted by Ctrl-C")
         elif isinstance(error, SystemExit):
@@ -219,13 +199,6 @@ class Engine:
             trace = traceback.format_exception(type(error), error, error.__traceback__)
             self.log("".join(trace).rstrip(), logging.ERROR)
             self.close(RunState.FAILED, f"{type(error).__name__}: {error}")
-
-    def _save_interrupted(self) -> None:
-        # The boundary of a script that ends anyway: its own error must be the one that is seen.
-        try:
-            self.save("interrupted")
-        except Exception as error:  # noqa: BLE001
-            self.warn(f"The state could not be saved at the end: {type(error).__name__}: {error}")
 
     # Recording
 
@@ -236,46 +209,26 @@ class Engine:
     def start_epoch(self, epoch: int) -> None:
         """Record that an epoch begins; `epoch` counts from 1."""
         self.epoch = epoch
-        self.recorder.add(EpochStarted(time=time.time(), run=self.run, epoch=epoch, step=self.step))
+        self.journal.add(EpochStarted, epoch=epoch)
 
     def evaluated(self, found: Evaluated) -> None:
         """Record the means of an evaluation over one split, also as metrics of this step."""
         values = found.values
         self.record({name: float("nan") if v is None else v for name, v in values.items()})
-        self.recorder.add(
-            EvaluationFinished(
-                time=time.time(),
-                run=self.run,
-                step=self.step,
-                split=found.split,
-                samples=found.samples,
-                values=dict(values),
-            )
-        )
+        self.journal.evaluated(found)
 
     def log(self, text: str, level: int = logging.INFO, logger: str = _LOGGER) -> None:
         """Add a line to the run's log."""
-        self.take_line(level, logger, text)
+        self.journal.line(level, logger, text)
 
     def warn(self, message: str) -> None:
         """Tell the person at the terminal and the record that something is not as it should be."""
         console.say(f"warning: {message}")
-        self.take_line(logging.WARNING, _LOGGER, message)
+        self.journal.line(logging.WARNING, _LOGGER, message)
 
     def declare_hyperparameters(self) -> None:
         """Record all hyperparameters as they are from here on."""
-        found = self.front.hyperparameters
-        self.recorder.add(
-            HyperparametersDeclared(
-                time=time.time(),
-                run=self.run,
-                step=self.step,
-                values=found.table(),
-                lr_owner=found.lr_owner,
-                lr_rule=found.lr_rule,
-                lr_factors=found.lr_factors,
-            )
-        )
+        self.journal.hyperparameters(self.front.hyperparameters)
 
     def limits_changed(self) -> None:
         """Put the run's limits on the agenda, and record where it ends and pauses from here on."""
@@ -283,19 +236,8 @@ class Engine:
         # The loop looks at its limits whenever something is due.
         self.agenda.put("end", limits.max_steps, _look)
         self.agenda.put("pause", limits.pause_at_step, self._pause_as_planned)
-        self._plan_save()
-        self.recorder.add(
-            LimitsChanged(
-                time=time.time(),
-                run=self.run,
-                step=self.step,
-                max_epochs=limits.max_epochs,
-                max_steps=limits.max_steps,
-                pause_at_step=limits.pause_at_step,
-                pause_after_epoch=limits.pause_after_epoch,
-                steps_per_epoch=limits.steps_per_epoch,
-            )
-        )
+        self.saving.plan()
+        self.journal.limits(limits)
 
     def _pause_as_planned(self) -> None:
         self.front.limits.pause_at_step = None
@@ -305,12 +247,7 @@ class Engine:
 
     def assess(self) -> None:
         """Record whether going back and resuming will be exact, as far as it is known beforehand."""
-        findings = self.front.findings()
-        self.recorder.add(
-            DeterminismAssessed(
-                time=time.time(), run=self.run, exact=not findings, findings=findings
-            )
-        )
+        self.journal.assessed(self.front.findings())
 
     # Checkpoints
 
@@ -343,35 +280,6 @@ class Engine:
             done=done,
         )
 
-    def save_every(self, steps: Optional[int], minutes: Optional[float]) -> None:
-        """Save the state every so many steps, and every so many minutes; said before the start."""
-        self._save_steps = steps
-        if minutes is not None:
-            due = Errand(self._save_periodic)
-            self.keeper.remind(60.0 * minutes, lambda: self.desk.post(due))
-
-    def _save_as_planned(self) -> None:
-        self._save_periodic()
-        self._plan_save()
-
-    def _plan_save(self) -> None:
-        steps = self._save_steps
-        due = None if steps is None else (self.step // steps + 1) * steps
-        self.agenda.put("save", due, self._save_as_planned)
-
-    def _save_periodic(self) -> None:
-        # One that cannot be written as fast as they come is left out, rather than piled up.
-        if not self.keeper.is_busy and not self.gate.is_paused:
-            self.save("periodic")
-
-    def save_final(self) -> None:
-        """Save the state at the end of training; whoever asked for the end is told of it."""
-
-        def written_down(outcome: Union[CheckpointSaved, str]) -> None:
-            self._final = outcome
-
-        self.save("final", done=written_down)
-
     def move_to(
         self,
         saved: CheckpointSaved,
@@ -389,29 +297,29 @@ class Engine:
         left_run = self.run
         findings = self.front.restore(state)
         if run != left_run and left_run:
-            self.changed(RunState.STOPPED, f"left at step {self.step} for {run}", run=left_run)
+            self.journal.changed(
+                RunState.STOPPED, f"left at step {self.step} for {run}", run=left_run
+            )
         self.interventions.load(state["interventions"])
         self.epoch = int(state["epoch"])
         if is_new:
             self.start_run(run, [saved.run], saved.id, saved.step)
         self.run, self.step = run, int(state["step"])
         if not is_new:
-            self.recorder.add(
-                Rewound(
-                    time=time.time(),
-                    run=run,
-                    step=self.step,
-                    epoch=self.epoch,
-                    left_step=left_step,
-                    checkpoint=saved.id,
-                    reason=reason,
-                    exact=not findings,
-                    findings=findings,
-                )
+            self.journal.add(
+                Rewound,
+                epoch=self.epoch,
+                left_step=left_step,
+                checkpoint=saved.id,
+                reason=reason,
+                exact=not findings,
+                findings=findings,
             )
         if run != left_run:
             self.assess()
-            self.changed(RunState.PAUSED if self.gate.is_paused else RunState.RUNNING, reason)
+            self.journal.changed(
+                RunState.PAUSED if self.gate.is_paused else RunState.RUNNING, reason
+            )
         self._moved = True
         return findings
 
@@ -450,13 +358,13 @@ class Engine:
     def pause(self, reason: str) -> None:
         """Hold the run."""
         self.gate.move(GateState.PAUSED)
-        self.changed(RunState.PAUSED, reason)
+        self.journal.changed(RunState.PAUSED, reason)
 
     def resume(self) -> None:
         """Let the run go on."""
         self.parking.bring_back()
         self.gate.move(GateState.RUNNING)
-        self.changed(RunState.RUNNING)
+        self.journal.changed(RunState.RUNNING)
 
     def stop(self) -> None:
         """End training at this safe point."""
@@ -476,17 +384,6 @@ class Engine:
         limits.more_steps += steps
         self.interventions.note(self.step, self.phase, Extend(epochs=epochs, steps=steps))
         self.limits_changed()
-
-    @property
-    def final_checkpoint(self) -> Optional[Path]:
-        """Where the final state was written; None where it could not be."""
-        if not isinstance(self._final, CheckpointSaved):
-            return None
-        return self.keeper.path(self._final)
-
-    def answer_at_end(self, answer: Callable[[Outcome], None]) -> None:
-        """Have a command answered when the run's final state is on disk."""
-        self._answers_at_end.append(answer)
 
     @property
     def is_watched(self) -> bool:
@@ -545,31 +442,10 @@ class Engine:
 
     def stalled(self, stall: Stall) -> None:
         """The watchdog tells of a stall; nothing is done about it."""
-        self.recorder.add(
-            StallNoticed(
-                time=time.time(),
-                run=self.run,
-                step=stall.step,
-                phase=stall.phase,
-                seconds=stall.seconds,
-                stack=encodable(stall.stack),
-            )
-        )
+        self.journal.stalled(stall)
         self.warn(
             f"Nothing has moved for {stall.seconds:.0f} s ({stall.phase}, step {stall.step}). The "
             "record has the training thread's stack; nothing was done about it."
-        )
-
-    def moved_again(self, stall: Stall) -> None:
-        """The watchdog tells that a stall is over."""
-        self.recorder.add(
-            StallEnded(
-                time=time.time(),
-                run=self.run,
-                step=stall.step,
-                phase=stall.phase,
-                seconds=stall.seconds,
-            )
         )
 
     def _signalled(self, number: int) -> None:
@@ -582,7 +458,7 @@ class Engine:
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         assert number is not None
-        self._save_interrupted()
+        self.saving.interrupted()
         self.close(RunState.STOPPED, f"terminated by {signal.Signals(number).name}")
         die_of(number)
 
@@ -590,14 +466,8 @@ class Engine:
         # In a signal handler, anywhere in the training thread: only what cannot wait.
         if self.gate.state is not GateState.CLOSED:
             self.gate.move(GateState.CLOSED)
-            self.changed(RunState.STOPPED, f"terminated by {signal.Signals(number).name}")
+            self.journal.changed(RunState.STOPPED, f"terminated by {signal.Signals(number).name}")
         self._writer.close()
-
-    def _answer_at_end(self) -> None:
-        message = f"Training ended at step {self.step}."
-        for answer in self._answers_at_end:
-            answer(written(self._final, self.step, message))
-        self._answers_at_end.clear()
 
     # What the desk reports
 
@@ -605,24 +475,11 @@ class Engine:
         self, request: CommandRequest, status: CommandStatus, outcome: Optional[Outcome]
     ) -> None:
         """Record a command's status; answer it where there is an outcome."""
-        self.recorder.add(
-            CommandChanged(
-                time=time.time(),
-                run=self.run,
-                step=self.step,
-                id=request.id,
-                author=request.author,
-                command=request.command,
-                status=status,
-                outcome=outcome,
-                phase=self.phase,
-            )
-        )
+        self.journal.command(request, status, outcome)
         if status is CommandStatus.APPLIED:
             self.interventions.note(self.step, self.phase, request.command)
         if outcome is not None and self._link is not None:
             self._link.reply(CommandReply(id=request.id, session=self.store.id, outcome=outcome))
-        self._writer.wake()
 
     def command_progress(self, request: CommandRequest, done: int, total: int) -> None:
         """Say how far a long command is; this is told, not recorded."""
@@ -633,55 +490,6 @@ class Engine:
                 )
             )
 
-    # Parts
-
-    def changed(self, state: RunState, reason: str = "", run: Optional[str] = None) -> None:
-        """Record that a run's state changed."""
-        self.recorder.add(
-            StateChanged(
-                time=time.time(),
-                run=self.run if run is None else run,
-                state=state,
-                step=self.step,
-                reason=encodable(reason),
-            )
-        )
-        self._writer.wake()
-
-    def take_line(self, level: int, logger: str, text: str) -> None:
-        """Add a line to the record, from any thread."""
-        self.recorder.add(
-            LogLine(
-                time=time.time(),
-                run=self.run,
-                step=self.step,
-                level=level,
-                logger=logger,
-                text=encodable(text),
-            )
-        )
-
 
 def _look() -> None:
     """Nothing but the look that the loop takes at its limits when something is due."""
-
-
-def encodable(text: str) -> str:
-    """The text as UTF-8 can hold it: half a surrogate pair, from a file name say, is spelt out."""
-    return text.encode("utf-8", "backslashreplace").decode()
-
-
-def _process_started() -> ProcessStarted:
-    return ProcessStarted(
-        time=time.time(),
-        pid=os.getpid(),
-        host=platform.node(),
-        argv=list(sys.argv),
-        python=platform.python_version(),
-        versions=versions(),
-    )
-
-
-def versions() -> Dict[str, str]:
-    """The versions of what matters for this process's results."""
-    return {"otf-hooks": metadata.version("otf-hooks"), "torch": str(torch.__version__)}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING
 
 from otf_session.commands import Applied, Note, Outcome
@@ -29,8 +28,6 @@ def note(engine: Engine, command: Note) -> Outcome:
         raise NotPossible(f"There is no step {step} yet: the run is at step {engine.step}.")
     request = engine.desk.current
     author = request.author if request is not None else ""
-    engine.recorder.add(
-        NoteAdded(time=time.time(), run=engine.run, step=step, author=author, text=text)
-    )
+    engine.journal.add(NoteAdded, step=step, author=author, text=text)
     engine.log(f"note at step {step}: {text}", logging.INFO, logger=author or "note")
     return Applied(step=engine.step, message=f"Noted at step {step}.")

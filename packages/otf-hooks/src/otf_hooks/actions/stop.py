@@ -19,4 +19,4 @@ def stop(engine: Engine, command: Stop) -> Union[Outcome, Pending]:
     engine.stop()
     # A scan that is held would be held for ever.
     engine.desk.hold_long(False)
-    return Pending(engine.answer_at_end)
+    return Pending(engine.saving.answer_at_end)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import secrets
-import time
 from typing import TYPE_CHECKING, List
 
 from otf_session.commands import CommandRequest, Stop
-from otf_session.events import GuardTripped
 
 if TYPE_CHECKING:
     from ..engine import Engine
@@ -34,19 +32,7 @@ def record_trip(engine: Engine, trip: Trip, indices: List[int]) -> None:
     """Record what a guard has found, and tell the person at the terminal."""
     good = engine.keeper.before(trip.run, trip.step)
     checkpoint = good.id if good is not None else ""
-    engine.recorder.add(
-        GuardTripped(
-            time=time.time(),
-            run=trip.run,
-            step=trip.step,
-            guard=trip.guard,
-            action=trip.action,
-            message=trip.message,
-            value=trip.value,
-            indices=indices,
-            checkpoint=checkpoint,
-        )
-    )
+    engine.journal.tripped(trip, indices, checkpoint)
     engine.warn(f"{trip.message} {_advice(trip, checkpoint)}")
 
 

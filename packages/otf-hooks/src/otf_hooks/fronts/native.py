@@ -310,7 +310,7 @@ class Trainer:
     ) -> None:
         """Start a run: a new one, or where the order says."""
         engine.start(loop)
-        engine.save_every(self._every_steps, self._every_minutes)
+        engine.saving.every(self._every_steps, self._every_minutes)
         if order is None:
             self._tunables.reset()
             engine.start_run(_free_name(engine.store.folder, name))
@@ -335,7 +335,7 @@ class Trainer:
             going = going and loop.run() and engine.safe_point() is not Verdict.END
             if going and loop.can_go_on():
                 continue
-            engine.save_final()
+            engine.saving.final()
             if not going:
                 return RunState.STOPPED, "stopped by a person"
             if not (self._linger and engine.is_watched and self._stay(engine)):
@@ -412,7 +412,7 @@ def _result(engine: Engine, state: RunState) -> FitResult:
         step=engine.step,
         epoch=engine.epoch,
         metrics=latest.get(engine.run, {}),
-        checkpoint=engine.final_checkpoint,
+        checkpoint=engine.saving.final_path,
     )
 
 
