@@ -227,12 +227,14 @@ def test_an_older_trainer_goes_on_while_it_is_read(old):
     writer = threading.Thread(target=train)
     writer.start()
     seen = []
-    while len(seen) < 20 and not failed:
-        with SessionReader(folder) as reader:
-            (curve,) = series(reader.database, points=1_000_000)
-            seen.append(curve.steps)
-    enough.set()
-    writer.join(timeout=SECONDS)
+    try:
+        while len(seen) < 20 and not failed:
+            with SessionReader(folder) as reader:
+                (curve,) = series(reader.database, points=1_000_000)
+                seen.append(curve.steps)
+    finally:
+        enough.set()
+        writer.join(timeout=SECONDS)
     trainer.close()
     assert failed == []
     assert all(steps == list(range(1, len(steps) + 1)) for steps in seen)
