@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import threading
+import weakref
 from pathlib import Path
 
 import pytest
@@ -98,6 +99,17 @@ def test_the_training_thread_does_not_wait_and_is_told_in_another(desk):
     assert not desk.keeper.is_busy
     assert [step for step, _ in told] == [1, 2]
     assert threading.current_thread() not in [thread for _, thread in told]
+
+
+def test_the_copy_is_let_go_as_soon_as_it_is_written(desk):
+    # One that is kept until the next save costs the whole state's memory all the time.
+    snapshot = Snapshot({"weight": torch.ones(3)})
+    alive = weakref.ref(snapshot)
+    desk.keeper.save(snapshot, run="baseline", step=1, epoch=1, label="periodic")
+    del snapshot
+    desk.keeper.flush()
+    wait_for(lambda: alive() is None, "the copy is let go")
+    assert alive() is None
 
 
 def test_who_is_told_finds_it_on_disk_and_in_the_record(desk):

@@ -44,9 +44,10 @@ class TrainingState:
     def capture(self) -> Dict[str, Any]:
         """The state as the next step will find it, by reference."""
         model = self._model
+        weights = model.state_dict()
         state: Dict[str, Any] = {
-            "model": model.state_dict(),
-            "buffers": self._other_buffers(),
+            "model": weights,
+            "buffers": {n: b for n, b in model.named_buffers() if n not in weights},
             "eval_modules": [name for name, part in model.named_modules() if not part.training],
             "frozen": [name for name, part in model.named_parameters() if not part.requires_grad],
             "optimizer": self._optimizer.state_dict(),
@@ -113,12 +114,6 @@ class TrainingState:
         for values in self._optimizer.state.values():
             found.update({id(v): v for v in values.values() if isinstance(v, torch.Tensor)})
         return list(found.values())
-
-    def _other_buffers(self) -> Dict[str, torch.Tensor]:
-        persistent = self._model.state_dict().keys()
-        return {
-            name: buffer for name, buffer in self._model.named_buffers() if name not in persistent
-        }
 
     def _put_buffers(self, buffers: Mapping[str, torch.Tensor]) -> None:
         for name, buffer in self._model.named_buffers():
