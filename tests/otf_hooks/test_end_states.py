@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
+import weakref
 
 import pytest
 import torch
@@ -180,6 +182,19 @@ def test_a_fit_that_fails_before_its_first_step_leaves_nothing_open(parts):
     for _ in range(3):
         attempt()
     assert (threading.active_count(), open_files()) == (threads, files)
+
+
+def test_a_fit_inside_a_function_leaves_nothing_of_it_behind(parts):
+    def train():
+        given = parts()
+        Trainer(project="p", run_name="r", max_steps=3).fit(**given)
+        return weakref.ref(given["model"]), weakref.ref(given["train_loader"])
+
+    model, loader = train()
+    gc.collect()
+    assert model() is None
+    assert loader() is None
+    assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
 
 
 def open_files():

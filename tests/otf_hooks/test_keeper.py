@@ -185,6 +185,19 @@ def test_what_the_product_needs_is_pinned_by_itself(desk, label):
     assert desk.save(1, label).pinned
 
 
+def test_a_checkpoint_that_another_run_grew_from_stays(desk):
+    parent = desk.save(1)
+    desk.keeper.pin(parent)
+    for step in range(2, 8):
+        desk.save(step)
+    assert parent.id in desk.kept()
+    assert desk.keeper.path(parent).is_file()
+    assert [event.pinned for event in desk.of(CheckpointSaved) if event.id == parent.id] == [
+        False,
+        True,
+    ]
+
+
 def test_each_run_has_a_ring_of_its_own(desk):
     for step in range(1, 5):
         desk.save(step, run="baseline")

@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Callable, Dict, List, NamedTuple, Optional, Tuple, Union
 
+import msgspec
 from otf_session.events import AnyEvent, CheckpointFailed, CheckpointRemoved, CheckpointSaved
 
 from . import checkpoint
@@ -137,6 +138,13 @@ class CheckpointKeeper:
             listed = ", ".join(saved.id for saved in self.kept()[-8:]) or "none yet"
             raise NotPossible(f"There is no checkpoint '{name}'. Kept are: {listed}.")
         return max(found, key=lambda saved: saved.time)
+
+    def pin(self, saved: CheckpointSaved) -> None:
+        """Keep a checkpoint whatever comes, because another run has grown from it."""
+        if saved.id in self._kept and not saved.pinned:
+            pinned = msgspec.structs.replace(saved, pinned=True)
+            self._kept[saved.id] = pinned
+            self._record(pinned)
 
     def path(self, saved: CheckpointSaved) -> Path:
         """Where a checkpoint lies."""

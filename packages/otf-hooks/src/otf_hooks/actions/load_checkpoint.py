@@ -62,6 +62,8 @@ def _go_to(engine: Engine, saved: CheckpointSaved, *, as_new_run: bool, name: st
         left_step=steps.get(run, saved.step),
         reason=f"{saved.id} was loaded",
     )
+    if as_new_run:
+        engine.keeper.pin(saved)
     engine.declare_hyperparameters()
     engine.limits_changed()
     where = f"Training is at step {engine.step} of {run}, as {saved.id} holds it"
