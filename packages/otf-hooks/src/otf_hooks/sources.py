@@ -233,7 +233,8 @@ def _plain_numpy(value: Any) -> Any:
         return {key: _plain_numpy(inner) for key, inner in value.items()}
     if hasattr(value, "__array__"):
         # As its own bytes: a 32 bit key has no torch type in older versions.
-        return {"bytes": value.tobytes(), "dtype": str(value.dtype)}
+        raw = torch.frombuffer(bytearray(value.tobytes()), dtype=torch.uint8)
+        return {"bytes": raw, "dtype": str(value.dtype)}
     return value
 
 
@@ -243,5 +244,5 @@ def _numpy_arrays(value: Any) -> Any:
     if value.keys() == {"bytes", "dtype"}:
         import numpy as np
 
-        return np.frombuffer(value["bytes"], dtype=value["dtype"]).copy()
+        return np.frombuffer(value["bytes"].numpy().tobytes(), dtype=value["dtype"]).copy()
     return {key: _numpy_arrays(inner) for key, inner in value.items()}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any, Dict, List, Mapping, Optional
 
 import torch
@@ -51,7 +52,7 @@ class TrainingState:
             "eval_modules": [name for name, part in model.named_modules() if not part.training],
             "frozen": [name for name, part in model.named_parameters() if not part.requires_grad],
             "optimizer": self._optimizer.state_dict(),
-            "scheduler": self._scheduler.state_dict() if self._scheduler is not None else None,
+            "scheduler": self._scheduler_state(),
             "scaler": self._scaler.state_dict(),
             "loss_fn": self._loss.state_dict() if self._loss is not None else None,
             "hyperparameters": self._hyperparameters.state(),
@@ -115,6 +116,12 @@ class TrainingState:
             found.update({id(v): v for v in values.values() if isinstance(v, torch.Tensor)})
         return list(found.values())
 
+    def _scheduler_state(self) -> Any:
+        if self._scheduler is None:
+            return None
+        # Older versions of torch keep functions in it, which a scheduler has anyway.
+        return _without_functions(self._scheduler.state_dict())
+
     def _put_buffers(self, buffers: Mapping[str, torch.Tensor]) -> None:
         for name, buffer in self._model.named_buffers():
             if name in buffers and buffers[name].shape == buffer.shape:
@@ -139,3 +146,12 @@ class TrainingState:
 def random_state() -> Dict[str, Any]:
     """The generators' states as plain values, for a checkpoint."""
     return randomness.as_plain(randomness.capture())
+
+
+def _without_functions(value: Any) -> Any:
+    if isinstance(value, dict):
+        kept = {name: inner for name, inner in value.items() if not inspect.isroutine(inner)}
+        return {name: _without_functions(inner) for name, inner in kept.items()}
+    if type(value) is list:
+        return [_without_functions(inner) for inner in value]
+    return value
