@@ -50,6 +50,19 @@ def slow(trainer):
     return trainer
 
 
+def guarded(action):
+    """A slow trainer that saves after each step, and acts on a loss that is not finite."""
+    trainer = Trainer(
+        project="p",
+        run_name="r",
+        max_epochs=2,
+        auto_connect=False,
+        guards=[NonFinite(action)],
+        ckpt_every_steps=1,
+    )
+    return slow(trainer)
+
+
 def test_by_default_a_loss_that_is_not_finite_is_warned_of_and_training_goes_on(parts, capfd):
     given = {**parts(), "train_loader": poisoned()}
     result = Trainer(project="p", run_name="r", max_epochs=2, auto_connect=False).fit(**given)
@@ -64,16 +77,7 @@ def test_by_default_a_loss_that_is_not_finite_is_warned_of_and_training_goes_on(
 
 def test_the_batch_and_the_last_good_checkpoint_are_in_the_record(parts):
     given = {**parts(), "train_loader": poisoned()}
-    trainer = slow(
-        Trainer(
-            project="p",
-            run_name="r",
-            max_epochs=2,
-            auto_connect=False,
-            guards=[NonFinite("stop")],
-            ckpt_every_steps=1,
-        )
-    )
+    trainer = guarded("stop")
     result = trainer.fit(**given)
     assert result.state == "stopped"
     (trip,) = of(GuardTripped)
@@ -87,16 +91,7 @@ def test_the_batch_and_the_last_good_checkpoint_are_in_the_record(parts):
 
 def test_a_guard_may_pause_so_that_a_person_goes_back(parts):
     given = {**parts(), "train_loader": poisoned()}
-    trainer = slow(
-        Trainer(
-            project="p",
-            run_name="r",
-            max_epochs=2,
-            auto_connect=False,
-            guards=[NonFinite("pause")],
-            ckpt_every_steps=1,
-        )
-    )
+    trainer = guarded("pause")
 
     def person():
         wait_for(lambda: trainer._engine is not None and trainer._engine.gate.is_paused, "a pause")

@@ -546,6 +546,7 @@ def test_every_value_within_the_bounds_can_be_trained_with():
             if value is not None:
                 run.set(group=row.group, **{row.name.replace(".", "_dot_"): value})
                 run.step()
+                assert torch.isfinite(run.model.weight).all(), (row.name, value)
         run.set(group=row.group, **{row.name.replace(".", "_dot_"): row.value})
 
 

@@ -422,9 +422,11 @@ def _watchdog(**given):
 
 
 def test_a_watchdog_that_was_never_started_can_be_closed():
+    before = threading.active_count()
     watchdog = _watchdog()
     watchdog.close()
     watchdog.close()
+    assert threading.active_count() == before
 
 
 class Blocked:
