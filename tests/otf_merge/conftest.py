@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import json
 import struct
@@ -23,6 +24,7 @@ SAFETENSORS_DTYPES = {
     torch.float64: "F64",
     torch.float32: "F32",
     torch.float16: "F16",
+    torch.bfloat16: "BF16",
     torch.float8_e4m3fn: "F8_E4M3",
     torch.int64: "I64",
 }
@@ -34,7 +36,8 @@ def safetensors_bytes(tensors: dict[str, torch.Tensor]) -> bytes:
     data = b""
     for name, tensor in tensors.items():
         start = len(data)
-        data += bytes(tensor.clone().untyped_storage())
+        whole = tensor.contiguous()
+        data += ctypes.string_at(whole.data_ptr(), whole.numel() * whole.element_size())
         header[name] = {
             "dtype": SAFETENSORS_DTYPES[tensor.dtype],
             "shape": list(tensor.shape),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any, Callable
 
@@ -34,38 +33,24 @@ def test_a_network_is_merged_and_loads_strictly(save: Save) -> None:
             torch.testing.assert_close(tensor, (sum(parts) / 3).float(), rtol=0, atol=0)
 
 
-def test_counters_come_from_the_first_without_a_word(save: Save) -> None:
+def test_counters_are_the_greatest(save: Save) -> None:
     for name, count in (("a.pt", 3), ("b.pt", 4)):
         save(name, {"w": torch.ones(1), "bn.num_batches_tracked": torch.tensor(count)})
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
-        assert merge(["a.pt", "b.pt"])["bn.num_batches_tracked"].item() == 3
+    for files in (["a.pt", "b.pt"], ["b.pt", "a.pt"]):
+        assert merge(files)["bn.num_batches_tracked"].item() == 4
 
 
 @pytest.mark.parametrize("dtype", [torch.int64, torch.uint8, torch.bool])
 def test_integer_buffers_are_never_averaged(save: Save, dtype: torch.dtype) -> None:
-    save(
-        "a.pt",
-        {
-            "w": torch.zeros(1),
-            "same": torch.tensor([1, 0], dtype=dtype),
-            "index": torch.tensor([0, 1], dtype=dtype),
-        },
-    )
-    save(
-        "b.pt",
-        {
-            "w": torch.ones(1),
-            "same": torch.tensor([1, 0], dtype=dtype),
-            "index": torch.tensor([1, 1], dtype=dtype),
-        },
-    )
-    with pytest.warns(MergeWarning) as told:
-        merged = merge(["a.pt", "b.pt"])
-    assert [str(each.message).split("`")[1] for each in told] == ["index"]
+    same = {"w": torch.zeros(1), "same": torch.tensor([1, 0], dtype=dtype)}
+    save("a.pt", {**same, "index": torch.tensor([0, 1], dtype=dtype)})
+    save("b.pt", {**same, "index": torch.tensor([1, 1], dtype=dtype)})
+    with pytest.raises(InputsDiffer, match=r"`index` differs between a\.pt and b\.pt"):
+        merge(["a.pt", "b.pt"])
+    merged = merge(["a.pt", "b.pt"], skip=["index"])
     assert merged["index"].tolist() == [0, 1]
-    assert merged["index"].dtype == dtype
-    assert merged["w"].tolist() == [0.5]
+    assert merged["same"].tolist() == [1, 0]
+    assert merged["index"].dtype == merged["same"].dtype == dtype
 
 
 def test_dtype_follows_the_first_and_the_sum_does_not(save: Save) -> None:
@@ -109,15 +94,24 @@ def test_names_that_a_prefix_tells_apart_stay_apart(save: Save) -> None:
         merge(["a.pt", "c.pt"])
 
 
-def test_tied_weights_stay_equal(save: Save) -> None:
+def test_tied_weights_stay_one(save: Save) -> None:
     for name in ("a.pt", "b.pt"):
         tied = torch.randn(3, 2)
         save(name, {"embed": tied, "head": tied, "part": tied[1:]})
     merged = merge(["a.pt", "b.pt"])
-    assert torch.equal(merged["embed"], merged["head"])
+    assert merged["embed"].data_ptr() == merged["head"].data_ptr()
     assert torch.equal(merged["embed"][1:], merged["part"])
     # A part of a larger storage must not drag the rest of it into the file.
     assert merged["part"].untyped_storage().nbytes() == 2 * 2 * 4
+
+
+def test_what_only_some_tie_is_merged_apart(save: Save) -> None:
+    tied = torch.ones(2)
+    save("a.pt", {"embed": tied, "head": tied})
+    save("b.pt", {"embed": torch.zeros(2), "head": torch.full((2,), 3.0)})
+    merged = merge(["a.pt", "b.pt"])
+    assert merged["embed"].tolist() == [0.5, 0.5]
+    assert merged["head"].tolist() == [2.0, 2.0]
 
 
 def test_strides_of_any_kind(save: Save) -> None:
@@ -192,7 +186,7 @@ def test_swa_takes_no_weights(save: Save) -> None:
 
 
 def test_every_error_has_one_root() -> None:
-    with pytest.raises(MergeError, match="at least two checkpoints, and there is none"):
+    with pytest.raises(MergeError, match="at least 2 checkpoints, and there is none"):
         merge([])
 
 
@@ -201,3 +195,91 @@ def test_merging_twice_gives_the_same_bytes(save: Save) -> None:
         save(name, {"w": torch.randn(100), "b": torch.randn(3)})
     files = [merge(["a.safetensors", "b.safetensors"], output=f"{n}.safetensors") for n in "xy"]
     assert files[0].read_bytes() == files[1].read_bytes()
+
+
+def test_what_is_missing_somewhere_is_refused_or_averaged_over_the_rest(save: Save) -> None:
+    save("a.pt", {"w": torch.zeros(1), "head": torch.tensor([1.0])})
+    save("b.pt", {"w": torch.ones(1), "head": torch.tensor([3.0])})
+    save("c.pt", {"w": torch.full((1,), 2.0), "other": torch.tensor([7.0])})
+    with pytest.raises(InputsDiffer, match=r"`head`: only in a\.pt, not in c\.pt"):
+        merge(["a.pt", "b.pt", "c.pt"])
+    with pytest.warns(MergeWarning, match="2 tensors are not in every checkpoint.*`head`, `other`"):
+        merged = merge(["a.pt", "b.pt", "c.pt"], weights=[3, 1, 4], allow_missing=True)
+    assert {name: it.item() for name, it in merged.items()} == {
+        "w": pytest.approx(1.125),
+        "head": 1.5,
+        "other": 7.0,
+    }
+
+
+def test_skipped_tensors_are_the_first_ones_and_may_differ_in_shape(save: Save) -> None:
+    save("a.pt", {"w": torch.zeros(1), "head.w": torch.ones(2, 2)})
+    save("b.pt", {"w": torch.ones(1), "head.w": torch.ones(5, 2)})
+    merged = merge(["a.pt", "b.pt"], skip=["head.*"])
+    assert torch.equal(merged["head.w"], torch.ones(2, 2))
+    assert merged["w"].item() == 0.5
+    with pytest.raises(InvalidInputs, match=r"No tensor's name matches `--skip heads\.\*`"):
+        merge(["a.pt", "b.pt"], skip=["heads.*"])
+
+
+def test_overrides_by_pattern(save: Save) -> None:
+    save("a.pt", {"encoder.w": torch.zeros(1), "decoder.w": torch.zeros(1)})
+    save("b.pt", {"encoder.w": torch.ones(1), "decoder.w": torch.ones(1)})
+    merged = merge(["a.pt", "b.pt"], overrides={"encoder.*": {"weights": [0.25, 0.75]}})
+    assert {name: it.item() for name, it in merged.items()} == {"encoder.w": 0.75, "decoder.w": 0.5}
+    merged = merge(
+        ["a.pt", "b.pt"], "slerp", overrides={"*": {"t": 0.5}, "decoder.*": {"t": 1.0}}
+    )
+    assert merged["decoder.w"].item() == 1.0
+    with pytest.raises(InvalidInputs, match=r"No merged tensor's name matches `--set enc\.\*`"):
+        merge(["a.pt", "b.pt"], overrides={"enc.*": {"weights": [1, 0]}})
+    with pytest.raises(InvalidInputs, match="`t` is 2, and must be a number from 0 to 1"):
+        merge(["a.pt", "b.pt"], "slerp", overrides={"*": {"t": 2}})
+
+
+def test_the_dtype_of_the_result(save: Save) -> None:
+    for name in ("a.pt", "b.pt"):
+        save(name, {"w": torch.tensor([0.1]), "n": torch.tensor([1])})
+    merged = merge(["a.pt", "b.pt"], dtype="float16")
+    assert merged["w"].dtype == torch.float16
+    assert merged["n"].dtype == torch.int64
+    with pytest.raises(InvalidInputs, match="no floating-point type `int8`"):
+        merge(["a.pt", "b.pt"], dtype="int8")
+
+
+@pytest.mark.parametrize("method", ["linear", "slerp", "ties", "dare-linear"])
+def test_threads_and_pieces_change_nothing(save: Save, method: str) -> None:
+    # A little over two pieces, so that the last is a short one.
+    base = torch.randn(3, 200_000, generator=torch.Generator().manual_seed(0)).bfloat16()
+    needs_base = method in ("ties", "dare-linear")
+    for seed, name in enumerate(("base.safetensors", "a.safetensors", "b.safetensors")):
+        change = torch.randn(base.shape, generator=torch.Generator().manual_seed(seed)) * 0.004
+        save(name, {"w": base + change.bfloat16(), "b": base[0, :5].clone()})
+    options: dict[str, Any] = {"base": "base.safetensors"} if needs_base else {}
+    if method == "dare-linear":
+        options["drop_rate"] = 0.4
+    results = [
+        merge(["a.safetensors", "b.safetensors"], method, threads=threads, **options)
+        for threads in (1, 2, 5)
+    ]
+    for other in results[1:]:
+        assert all(torch.equal(results[0][name], other[name]) for name in other)
+
+
+def test_the_users_threads_are_left_as_they_were(save: Save) -> None:
+    before = torch.get_num_threads()
+    save("a.pt", {"w": torch.ones(10)})
+    merge(["a.pt", "a.pt"], threads=3)
+    assert torch.get_num_threads() == before
+
+
+def test_progress_ends_at_the_total(save: Save) -> None:
+    weights = torch.randn(300_000)
+    for name in ("a.pt", "b.pt"):
+        save(name, {"w": weights, "n": torch.tensor([1])})
+    told = []
+    merge(["a.pt", "b.pt"], "slerp", progress=lambda *it: told.append(it))
+    done, total, unit = told[-1]
+    assert done == total == 2 * 300_000 * 4 + 8
+    assert unit == "bytes"
+    assert [it[0] for it in told] == sorted(it[0] for it in told)

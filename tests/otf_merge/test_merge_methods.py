@@ -44,7 +44,7 @@ def weights_for(count: int) -> st.SearchStrategy[list[float]]:
 def test_linear_is_the_weighted_average(data: st.DataObject) -> None:
     tensors = data.draw(models())
     weights = data.draw(weights_for(len(tensors)))
-    result = linear(tensors, weights=weights)
+    result = linear([tensor.double() for tensor in tensors], weights=weights)
     largest = max((float(t.abs().max()) for t in tensors if t.numel()), default=0.0)
     assert result.shape == tensors[0].shape
     torch.testing.assert_close(result, naive(tensors, weights), rtol=1e-12, atol=1e-12 * largest)
@@ -53,7 +53,8 @@ def test_linear_is_the_weighted_average(data: st.DataObject) -> None:
 @given(st.data(), st.sampled_from([torch.float32, torch.float16, torch.bfloat16]))
 def test_copies_of_a_model_merge_to_it_exactly(data: st.DataObject, dtype: torch.dtype) -> None:
     tensor = data.draw(models(dtype))[0].nan_to_num(posinf=0, neginf=0)
-    copies = [tensor.float()] * data.draw(st.integers(2, 9))
+    wider = torch.float64 if dtype == torch.float32 else torch.float32
+    copies = [tensor.to(wider)] * data.draw(st.integers(2, 9))
     weights = data.draw(weights_for(len(copies)))
     assert torch.equal(linear(copies, weights=weights).to(dtype), tensor)
     assert torch.equal(swa(copies).to(dtype), tensor)
@@ -82,11 +83,13 @@ def test_all_weight_on_one_model_gives_it_exactly(data: st.DataObject, dtype: to
 
 @given(st.data())
 def test_order_does_not_matter_to_an_equal_average(data: st.DataObject) -> None:
-    # Numbers whose exponents lie within 2**27 of each other add up exactly in double precision.
     number = st.floats(-1024, 1024, width=32).map(lambda x: x if abs(x) > 2**-12 else 0.0)
     columns = data.draw(st.lists(st.lists(number, min_size=3, max_size=3), min_size=2, max_size=6))
     shuffled = data.draw(st.permutations(columns))
-    results = [swa([torch.tensor(column) for column in order]) for order in (columns, shuffled)]
+    results = [
+        swa([torch.tensor(column, dtype=torch.float64) for column in order]).float()
+        for order in (columns, shuffled)
+    ]
     assert torch.equal(results[0], results[1])
 
 

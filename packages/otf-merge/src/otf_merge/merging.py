@@ -2,50 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import warnings as python_warnings
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Union, overload
+from typing import TYPE_CHECKING, Any, Union, overload
 
-from .checkpoints.atomic import replacing
-from .checkpoints.checkpoint import Contents
-from .checkpoints.formats import FORMATS, format_of
-from .checkpoints.sources import files_of, opened
-from .engine import Merge
-from .errors import MergeWarning, OutputRefused
-from .record import record_of
-from .registry import MergeMethod, find_method
+from .choices import Override
+from .errors import MergeWarning
+from .merged import whole
+from .output import Written, write
+from .preparing import prepared
+from .progress import unwatched
+from .request import Machine, Request
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
-
     from torch import Tensor
 
+    from .progress import Progress
+    from .registry import MergeMethod
+    from .request import Recalibrate
+    from .task import Task
+
 PathLike = Union[str, "os.PathLike[str]"]
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How to merge, whatever is merged and wherever it goes."""
-
-    method: str | MergeMethod = "linear"
-    weights: Sequence[float] | None = None
-    key: str | None = None
-    allow_nonfinite: bool = False
-
-
-@dataclass(frozen=True)
-class Written:
-    """What came of a merge into a file."""
-
-    output: Path
-    inputs: list[Path]
-    method: str
-    parameters: dict[str, Any]
-    tensors: int
-    warnings: list[str]
 
 
 @overload
@@ -54,9 +33,7 @@ def merge(
     method: str | MergeMethod = ...,
     weights: Sequence[float] | None = ...,
     output: None = ...,
-    *,
-    key: str | None = ...,
-    allow_nonfinite: bool = ...,
+    **options: Any,
 ) -> dict[str, Tensor]: ...
 
 
@@ -67,9 +44,7 @@ def merge(
     weights: Sequence[float] | None = ...,
     *,
     output: PathLike,
-    key: str | None = ...,
-    allow_nonfinite: bool = ...,
-    force: bool = ...,
+    **options: Any,
 ) -> Path: ...
 
 
@@ -79,26 +54,83 @@ def merge(
     weights: Sequence[float] | None = None,
     output: PathLike | None = None,
     *,
+    base: PathLike | None = None,
+    overrides: Mapping[str, Mapping[str, Any]] | None = None,
     key: str | None = None,
+    skip: Sequence[str] = (),
+    allow_missing: bool = False,
     allow_nonfinite: bool = False,
+    dtype: str | None = None,
+    align: str | None = None,
+    task: str | Task | None = None,
+    samples: int = 256,
+    fisher: PathLike | Iterable[PathLike] = (),
+    grams: PathLike | Iterable[PathLike] = (),
+    search: Mapping[str, Sequence[Any]] | None = None,
+    recalibrate: Recalibrate = "auto",
+    gate: bool = False,
+    device: str = "cpu",
+    threads: int | None = None,
     force: bool = False,
+    shard_size: int | None = None,
+    progress: Progress = unwatched,
+    **parameters: Any,
 ) -> dict[str, Tensor] | Path:
-    """Merge checkpoint files, or the folders that hold them, into one model.
+    """Merge checkpoints, or those that folders hold, into one model.
 
-    Returns the merged tensors by name, or with an `output` the path of the file they were written
-    to. `weights` has one number for each file; `key` is where files keep the weights, if that is
-    no usual place; `force` replaces an output that exists. What should be known about the result
-    comes as a `MergeWarning`, what prevents it as a `MergeError`.
+    Returns the merged tensors by name, or with an `output` the path of what was written.
+
+    - `method` is a method's name or a `MergeMethod`; its own parameters are keywords, such as
+      `density=0.5`, and `otf-merge methods NAME` tells of them.
+    - `weights` has one number for each checkpoint; `base` is the model they were fine-tuned from.
+    - `overrides` has, for patterns of tensor names, other parameters or `weights`:
+      `{"encoder.*": {"weights": [0.7, 0.3]}}`.
+    - `key` is where files keep the weights, if that is no usual place. Tensors that match a pattern
+      in `skip` are the first checkpoint's; with `allow_missing` those that only some have are
+      averaged over these.
+    - `dtype` is that of the result's floating-point tensors, such as `float16`.
+    - `align` permutes hidden units to match the first checkpoint's before merging.
+    - `task` is the model and data of methods that need them (`otf_merge.Task`, or its place,
+      `module:function`), `samples` how many are looked at; `fisher` and `grams` are files with what
+      was computed before. With a task, `search` tries values of parameters, `recalibrate` settles
+      normalisation statistics, and `gate` accepts only what is no worse than the best parent.
+    - `force` replaces an output that exists; `shard_size` is the most bytes of tensors in one file
+      of a folder; `progress` is told how far the merge is.
+
+    What should be known about the result comes as a `MergeWarning`, what prevents it as a
+    `MergeError`.
     """
-    paths = _paths(inputs)
-    settings = Settings(method, weights, key, allow_nonfinite)
+    request = Request(
+        inputs=_paths(inputs),
+        method=method,
+        base=Path(base) if base is not None else None,
+        weights=weights,
+        parameters=parameters,
+        overrides=[Override(pattern, given) for pattern, given in (overrides or {}).items()],
+        key=key,
+        skip=tuple(skip),
+        allow_missing=allow_missing,
+        allow_nonfinite=allow_nonfinite,
+        dtype=dtype,
+        align=align,
+        task=task,
+        samples=samples,
+        fisher=_paths(fisher),
+        grams=_paths(grams),
+        search=search or {},
+        recalibrate=recalibrate,
+        gate=gate,
+    )
+    machine = Machine(device=device) if threads is None else Machine(threads, device)
     result: dict[str, Tensor] | Path
     if output is None:
-        with _prepared(paths, settings) as prepared:
-            result = {name: prepared.tensor(name) for name in prepared.specs}
-        found = prepared.warnings
+        with prepared(request, machine, progress=progress) as preparation:
+            result = dict(whole(preparation.final()).state)
+        found = preparation.warnings
     else:
-        written = merge_into_file(paths, settings, Path(output), force=force)
+        written = merge_into_file(
+            request, output, machine, force=force, shard_size=shard_size, progress=progress
+        )
         result, found = written.output, written.warnings
     for text in found:
         python_warnings.warn(text, MergeWarning, stacklevel=2)
@@ -106,33 +138,22 @@ def merge(
 
 
 def merge_into_file(
-    paths: Iterable[Path],
-    settings: Settings,
-    output: Path | None = None,
+    request: Request,
+    output: PathLike | None = None,
+    machine: Machine | None = None,
     *,
     force: bool = False,
-    on_tensor: Callable[[int, int], None] | None = None,
+    shard_size: int | None = None,
+    progress: Progress = unwatched,
 ) -> Written:
-    """Merge into a file: `output`, else `merged` with the first input's suffix.
-
-    `on_tensor` is told after each tensor how many are done, of how many.
-    """
-    outputs = [output] if output else [Path(f"merged{suffix}") for suffix in FORMATS]
-    if output:
-        _require_writable(output, force=force)
-    with _prepared(paths, settings, outputs) as prepared:
-        inputs = [checkpoint.path for checkpoint in prepared.checkpoints]
-        if output is None:
-            output = Path(f"merged{inputs[0].suffix}")
-            _require_writable(output, force=force)
-        _write(prepared, output, on_tensor)
-    return Written(
-        output=output,
-        inputs=inputs,
-        method=prepared.method.name,
-        parameters=prepared.parameters,
-        tensors=len(prepared.specs),
-        warnings=prepared.warnings,
+    """Merge into a file or folder: `output`, else `merged` in the format of the first input."""
+    return write(
+        request,
+        output,
+        machine or Machine(),
+        force=force,
+        shard_size=shard_size,
+        progress=progress,
     )
 
 
@@ -140,52 +161,3 @@ def _paths(inputs: PathLike | Iterable[PathLike]) -> list[Path]:
     if isinstance(inputs, (str, os.PathLike)):
         return [Path(inputs)]
     return [Path(path) for path in inputs]
-
-
-@contextlib.contextmanager
-def _prepared(
-    paths: Iterable[Path], settings: Settings, outputs: Collection[Path] = ()
-) -> Iterator[Merge]:
-    method = settings.method
-    if not isinstance(method, MergeMethod):
-        method = find_method(method)
-    with opened(files_of(paths, outputs), settings.key) as checkpoints:
-        yield Merge(checkpoints, method, settings.weights, allow_nonfinite=settings.allow_nonfinite)
-
-
-def _require_writable(output: Path, *, force: bool) -> None:
-    format_of(output, OutputRefused)
-    if output.is_dir():
-        raise OutputRefused(f"`{output}` is a folder. Name a file in it.")
-    if output.exists() and not force:
-        raise OutputRefused(
-            f"`{output}` exists and is not overwritten. Name another output, or pass --force."
-        )
-    if not output.parent.is_dir():
-        raise OutputRefused(f"There is no folder `{output.parent}`. Create it first.")
-
-
-def _write(prepared: Merge, output: Path, on_tensor: Callable[[int, int], None] | None) -> None:
-    done = 0
-
-    def produce(name: str) -> Tensor:
-        nonlocal done
-        tensor = prepared.tensor(name)
-        done += 1
-        if on_tensor:
-            on_tensor(done, len(prepared.specs))
-        return tensor
-
-    contents = Contents(
-        specs=prepared.specs,
-        produce=produce,
-        record=record_of(prepared),
-        nesting=prepared.checkpoints[0].nesting,
-    )
-    try:
-        with replacing(output) as file:
-            format_of(output, OutputRefused).write(file, contents)
-    except OSError as error:
-        raise OutputRefused(
-            f"`{output}` cannot be written: {error.strerror or error}. Nothing was left behind."
-        ) from error

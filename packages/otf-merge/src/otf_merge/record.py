@@ -3,38 +3,85 @@
 from __future__ import annotations
 
 import hashlib
+import threading
 from typing import TYPE_CHECKING, Any
 
-from . import package_version
+from .errors import UnreadableInput
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
     from pathlib import Path
 
-    from .engine import Merge
+    from .checkpoints.checkpoint import Checkpoint
 
-_CHUNK = 1 << 20
+# Small enough to stay in a core's own cache between being read and being hashed.
+_CHUNK = 1 << 18
+_UNKNOWN = "0" * 64
 
 
-def record_of(merge: Merge) -> dict[str, Any]:
-    """The merge's inputs, method and parameters, in plain values.
+class Hashes:
+    """The SHA-256 of the inputs' files, taken in a thread beside the merge.
 
-    Files are told by name and hash, not by path, so that sharing a merged file tells nothing of
-    the machine it was made on.
+    `entries` is what the record says of inputs. Files are told by name and hash, not by path, so
+    that sharing a merged file tells nothing of the machine it was made on. The hashes stand as
+    zeros of the same length in it until `wait` has returned.
     """
-    return {
-        "version": package_version(),
-        "method": merge.method.name,
-        "parameters": merge.parameters,
-        "inputs": [
-            {"file": checkpoint.path.name, "sha256": _sha256(checkpoint.path)}
-            for checkpoint in merge.checkpoints
-        ],
-    }
+
+    def __init__(self, checkpoints: Iterable[Checkpoint]) -> None:
+        self._targets: list[tuple[Path, dict[str, Any], str]] = []
+        self.entries = [self._entry(checkpoint) for checkpoint in checkpoints]
+        self._error: OSError | None = None
+        self._given_up = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="otf-merge-hash", daemon=True)
+
+    def start(self) -> None:
+        """Start to hash."""
+        self._thread.start()
+
+    def wait(self) -> None:
+        """Return once every hash is in its entry."""
+        self._thread.join()
+        if self._error is not None:
+            raise UnreadableInput(
+                f"An input cannot be read to its end: {self._error.strerror or self._error}."
+            ) from self._error
+
+    def give_up(self) -> None:
+        """Stop soon: nobody wants the hashes any more."""
+        self._given_up.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _entry(self, checkpoint: Checkpoint) -> dict[str, Any]:
+        entry: dict[str, Any] = {"file": checkpoint.path.name}
+        if checkpoint.files == (checkpoint.path,):
+            entry["sha256"] = _UNKNOWN
+            self._targets.append((checkpoint.path, entry, "sha256"))
+            return entry
+        entry["sha256"] = {file.name: _UNKNOWN for file in checkpoint.files}
+        self._targets += [(file, entry["sha256"], file.name) for file in checkpoint.files]
+        return entry
+
+    def _run(self) -> None:
+        try:
+            for path, entry, key in self._targets:
+                entry[key] = sha256(path, self._given_up.is_set)
+        except OSError as error:
+            self._error = error
 
 
-def _sha256(path: Path) -> str:
+def sha256(path: Path, given_up: Callable[[], bool] = lambda: False) -> str:
+    """The SHA-256 of a file's bytes, in hexadecimal digits."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
+    buffer = bytearray(_CHUNK)
+    view = memoryview(buffer)
+    with path.open("rb", buffering=0) as file:
+        while (size := file.readinto(buffer)) and not given_up():
+            digest.update(view[:size])
     return digest.hexdigest()
+
+
+def effective(weights: Sequence[float]) -> list[float]:
+    """The weights as shares of 1."""
+    total = sum(weights)
+    return [weight / total for weight in weights]

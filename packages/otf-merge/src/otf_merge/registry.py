@@ -5,72 +5,190 @@ from __future__ import annotations
 import difflib
 import inspect
 import sys
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import metadata
-from typing import TYPE_CHECKING, Any, Callable
+from typing import TYPE_CHECKING, Any, Callable, Literal
 
+from . import parameters as _parameters
 from .errors import InvalidMethod, MergeError, UnknownMethod
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable
 
     from torch import Tensor
 
+    from .measures import Measure
+
 GROUP = "otf.merge_methods"
+
+#: How a tensor may be cut before a method gets it: anywhere, between rows, or not at all.
+Granularity = Literal["element", "row", "tensor"]
+
+# What the engine fills in, where a method names it. To name it is to need it.
+_FOR_TENSORS = frozenset({"weights", "base", "fisher", "generator", "name"})
+_FOR_MODELS = frozenset({"weights", "base", "task", "grams", "progress", "report"})
+
+#: Makes the first look at the tensors that a method wants, from its parameters.
+MeasureFactory = Callable[[Mapping[str, Any]], "Measure"]
 
 
 @dataclass(frozen=True)
 class MergeMethod:
-    """A named way to make one tensor out of the tensors of one name, one per checkpoint."""
+    """A named way to merge.
+
+    `form` is what its function makes: one tensor out of the tensors of one name (`tensor`), or the
+    whole state dict out of the whole parents (`model`). `takes` are the keywords that the engine
+    supplies, `needs` those of them that it cannot do without. `fewest` and `most` are how many
+    checkpoints it merges, the base not counted.
+    """
 
     name: str
     summary: str
     paper: str
-    function: Callable[..., Tensor]
-    takes_weights: bool
+    function: Callable[..., Any]
+    form: Literal["tensor", "model"]
+    parameters: tuple[_parameters.Parameter, ...]
+    takes: frozenset[str]
+    needs: frozenset[str]
+    granularity: Granularity = "tensor"
+    measures: Mapping[str, MeasureFactory] = field(default_factory=dict)
+    fewest: int = 2
+    most: int | None = None
+    symmetric: bool = True
+    propagates: bool = False
+    any_shapes: bool = False
 
-    def __call__(self, tensors: Sequence[Tensor], **parameters: Any) -> Tensor:
+    def __call__(self, tensors: Any, **supplied: Any) -> Any:
         """Call the function that was declared."""
-        return self.function(tensors, **parameters)
+        return self.function(tensors, **supplied)
+
+    @property
+    def takes_weights(self) -> bool:
+        """Whether each checkpoint may have a weight."""
+        return "weights" in self.takes
+
+    def values(self, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The parameters' values: those that were given, checked, and defaults for the others."""
+        return _parameters.completed(self.name, self.parameters, given)
 
 
 def merge_method(
-    name: str, *, summary: str, paper: str = ""
+    name: str,
+    *,
+    summary: str,
+    paper: str = "",
+    granularity: Granularity = "tensor",
+    measures: Mapping[str, MeasureFactory] | None = None,
+    fewest: int | None = None,
+    most: int | None = None,
+    symmetric: bool = True,
+    propagates: bool = False,
 ) -> Callable[[Callable[..., Tensor]], MergeMethod]:
     """Declare a function of one tensor per checkpoint as the merge method `name`.
 
-        @merge_method("median", summary="The element-wise median.")
+        @merge_method("median", summary="The element-wise median.", granularity="element")
         def median(tensors: Sequence[Tensor]) -> Tensor:
             return torch.stack(list(tensors)).median(dim=0).values
 
-    The tensors have one shape and one dtype, float32 or wider, and must not be changed in place.
-    The result has their shape; it is cast to the first checkpoint's dtype afterwards. A method
-    that names the keyword parameter `weights` is given one number per checkpoint, which need not
-    add up to 1. Other packages offer their methods under the entry-point group
-    `otf.merge_methods`, each under the method's own name.
+    The tensors have one shape and one dtype, wider than what is stored (float32 for half
+    precision, float64 for float32), and must not be changed in place. The result has their shape;
+    it is rounded once, to the first checkpoint's dtype, afterwards.
+
+    `granularity` says how a tensor may be cut: with `element` the function gets flat pieces of it,
+    so that memory does not depend on the model; with `row` two-dimensional pieces of whole rows (a
+    vector is one row); with `tensor` it gets all of it, in its shape.
+
+    Keywords that the function names are filled in: `weights`, one number per checkpoint, which
+    need not add up to 1; `base`, the same piece of the base, which is then required, or optional
+    where its default is None; `fisher`, the Fisher information's diagonal for each checkpoint;
+    `generator`, seeded from the parameter `seed`, the tensor's name and the place of the piece;
+    `name`, the tensor's. `measures` gives more: each is looked up over the whole tensor or model
+    before the function is called, and handed to it by its key. Every other keyword is a
+    parameter of the method, and becomes an option of the command line: see `otf_merge.parameters`.
+
+    `symmetric` says that the order of checkpoints makes no difference; `propagates` that whatever is
+    not finite in a checkpoint is not finite in the result either, unless its weight is zero, so that
+    only results need be looked at. Other packages offer their
+    methods under the entry-point group `otf.merge_methods`, each under the method's own name.
     """
 
     def declare(function: Callable[..., Tensor]) -> MergeMethod:
-        takes_weights = _takes_weights(name, function)
-        return MergeMethod(name, summary, paper, function, takes_weights)
+        measured = dict(measures or {})
+        takes, needs = _supplied(name, function, _FOR_TENSORS)
+        return MergeMethod(
+            name=name,
+            summary=summary,
+            paper=paper,
+            function=function,
+            form="tensor",
+            parameters=_parameters.declared(name, function, _FOR_TENSORS | set(measured)),
+            takes=takes,
+            needs=needs,
+            granularity=granularity,
+            measures=measured,
+            fewest=fewest or (1 if "base" in needs else 2),
+            most=most,
+            symmetric=symmetric,
+            propagates=propagates,
+        )
 
     return declare
 
 
-def _takes_weights(name: str, function: Callable[..., Tensor]) -> bool:
+def model_method(
+    name: str,
+    *,
+    summary: str,
+    paper: str = "",
+    fewest: int = 2,
+    most: int | None = None,
+    symmetric: bool = True,
+    any_shapes: bool = False,
+) -> Callable[[Callable[..., Mapping[str, Tensor]]], MergeMethod]:
+    """Declare a function of whole models as the merge method `name`.
+
+    Its first parameter is a sequence of `otf_merge.parents.Parent`; it returns the merged state
+    dict. Filled in are `weights` and `base` (a `Parent`) as for `merge_method`; `task`, the user's
+    model and data (`otf_merge.task.Task`); `grams`, a `otf_merge.grams.Grams` for each parent;
+    `progress`, to be told how far it is; and `report`, a dict for what should be said of the
+    result. To name one without a default is to need it. With `any_shapes` the parents' tensors
+    may differ in name and shape, and the function itself sees to what fits.
+    """
+
+    def declare(function: Callable[..., Mapping[str, Tensor]]) -> MergeMethod:
+        takes, needs = _supplied(name, function, _FOR_MODELS)
+        return MergeMethod(
+            name=name,
+            summary=summary,
+            paper=paper,
+            function=function,
+            form="model",
+            parameters=_parameters.declared(name, function, _FOR_MODELS),
+            takes=takes,
+            needs=needs,
+            fewest=fewest,
+            most=most,
+            symmetric=symmetric,
+            any_shapes=any_shapes,
+        )
+
+    return declare
+
+
+def _supplied(
+    name: str, function: Callable[..., Any], known: frozenset[str]
+) -> tuple[frozenset[str], frozenset[str]]:
+    """The keywords to fill in, and those of them that have no default."""
     parameters = list(inspect.signature(function).parameters.values())
     if not parameters or parameters[0].kind is inspect.Parameter.KEYWORD_ONLY:
         raise InvalidMethod(
             f"The merge method `{name}` takes no tensors: its function needs a first parameter, "
-            "the tensors of one name."
+            "what is merged."
         )
-    for parameter in parameters[1:]:
-        if parameter.name != "weights" and parameter.default is inspect.Parameter.empty:
-            raise InvalidMethod(
-                f"The merge method `{name}` asks for `{parameter.name}`, which nothing supplies. "
-                "Give that parameter a default; only `weights` is filled in."
-            )
-    return any(parameter.name == "weights" for parameter in parameters[1:])
+    takes = [parameter for parameter in parameters[1:] if parameter.name in known]
+    needs = [it.name for it in takes if it.default is inspect.Parameter.empty]
+    return frozenset(it.name for it in takes), frozenset(needs)
 
 
 def find_method(name: str) -> MergeMethod:

@@ -8,6 +8,12 @@
     ├── SchemaTooOld        written by an older version, in a folder that cannot be written
     ├── StoreDamaged        the session's database cannot be read
     ├── NothingToResume     there is no checkpoint, or no ended run, to go on from
+    ├── BundleRefused       a bundle that is damaged, was altered, or holds what none may hold
+    ├── BundleTooNew        a bundle that only a newer version than this one can read
+    ├── SessionExists       the session that a bundle carries is there already
+    ├── NotImported         a bundle that is sound, and cannot be taken in here
+    ├── NotExported         a bundle that cannot be made
+    ├── Cancelled           long work that whoever asked for it broke off
     └── InvalidPort         a port that is no port
 
 The message of each says what happened, why, and what to do next.
@@ -44,6 +50,30 @@ class StoreDamaged(SessionError):
 
 class NothingToResume(SessionError):
     """What was named cannot be resumed: no such run or checkpoint, or it is still training."""
+
+
+class BundleRefused(SessionError):
+    """A bundle is damaged, was altered, or holds what no bundle may hold; nothing was imported."""
+
+
+class BundleTooNew(SessionError):
+    """A bundle was made by a newer version of OnTheFly, in a way that this one does not know."""
+
+
+class SessionExists(SessionError):
+    """The session that a bundle carries is in this home already."""
+
+
+class NotImported(SessionError):
+    """A bundle cannot be taken in: no room, no rights, or no such file."""
+
+
+class NotExported(SessionError):
+    """A bundle cannot be made: no such run, a file in its place, or no room."""
+
+
+class Cancelled(SessionError):
+    """Long work was broken off by whoever had asked for it; nothing is left of it."""
 
 
 class InvalidPort(SessionError):

@@ -1,15 +1,13 @@
-"""`.safetensors` files: read tensor by tensor, and written tensor by tensor.
+"""`.safetensors` files: read and written in pieces.
 
 The file is a little-endian 64-bit length, a JSON header of that length, and the tensors' bytes.
-Writing it here, and not with the `safetensors` package, keeps a single merged tensor in memory
-instead of the whole model, and needs no NumPy.
+The `safetensors` package reads and checks the header; the elements are read and written here, so
+that a piece of a tensor at a time is in memory, and no NumPy is needed.
 """
 
 from __future__ import annotations
 
-import ctypes
 import json
-import math
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 import torch
@@ -17,8 +15,10 @@ from safetensors import SafetensorError, safe_open
 
 from ..errors import OutputRefused, UnreadableInput
 from .checkpoint import RECORD_KEY, Checkpoint, TensorSpec
+from .elements import ElementsFile, memory_of
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from .checkpoint import Contents
@@ -45,18 +45,27 @@ _ALIGNMENT = 8
 class SafetensorsFile(Checkpoint):
     """An open `.safetensors` file."""
 
-    def __init__(self, path: Path, handle: Any, specs: dict[str, TensorSpec]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        specs: Mapping[str, TensorSpec],
+        offsets: Mapping[str, int],
+        metadata: Mapping[str, str],
+    ) -> None:
         super().__init__(path, specs)
-        self._handle = handle
+        self.metadata = metadata
+        self._offsets = offsets
+        self._file = ElementsFile(path)
 
-    def read(self, name: str) -> torch.Tensor:
-        """The tensor of that name, read from the file now."""
-        tensor: torch.Tensor = self._handle.get_tensor(name)
-        return tensor
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """Those elements of the tensor, flat, read from the file now."""
+        dtype, _ = spec = self.specs[name]
+        stop = spec.numel if stop is None else stop
+        return self._file.read(self._offsets[name] + start * dtype.itemsize, dtype, stop - start)
 
     def close(self) -> None:
-        """Unmap the file."""
-        self._handle.__exit__(None, None, None)
+        """Close the file."""
+        self._file.close()
 
 
 def open_checkpoint(path: Path, key: str | None) -> SafetensorsFile:
@@ -67,53 +76,76 @@ def open_checkpoint(path: Path, key: str | None) -> SafetensorsFile:
             "else. Leave the key out."
         )
     try:
-        handle: Any = safe_open(str(path), framework="pt")
+        # It checks that the header is well-formed and fits the file to the byte.
+        with safe_open(str(path), framework="pt") as handle:
+            metadata = dict(handle.metadata() or {})
     except SafetensorError as error:
         raise UnreadableInput(
             f"`{path}` is not a whole safetensors file ({error}). It may have been cut short while "
             "it was written or copied; save or copy it again."
         ) from error
-    specs = {name: _spec(path, handle, name) for name in list(handle.keys())}
-    return SafetensorsFile(path, handle, specs)
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        header = json.loads(file.read(length))
+    header.pop("__metadata__", None)
+    specs = {name: _spec(path, name, entry) for name, entry in header.items()}
+    offsets = {name: 8 + length + entry["data_offsets"][0] for name, entry in header.items()}
+    return SafetensorsFile(path, specs, offsets, metadata)
 
 
-def _spec(path: Path, handle: Any, name: str) -> TensorSpec:
-    stored = handle.get_slice(name)
-    code = stored.get_dtype()
+def _spec(path: Path, name: str, entry: dict[str, Any]) -> TensorSpec:
+    code = entry["dtype"]
     if code not in _DTYPES:
         raise UnreadableInput(
             f"`{path}` stores `{name}` as {code}, which cannot be merged. Convert that tensor to "
             f"one of {', '.join(_DTYPES)}."
         )
-    return TensorSpec(_DTYPES[code], tuple(stored.get_shape()))
+    return TensorSpec(_DTYPES[code], tuple(entry["shape"]))
 
 
 def write(file: BinaryIO, contents: Contents) -> None:
-    """Write a `.safetensors` file, with the merge's record in its metadata."""
+    """Write a `.safetensors` file, with the merge's record in its metadata.
+
+    Tied tensors are stored once each, since the format knows no shared memory: the names of a
+    group but the first are left out, as its own `save_model` does.
+    """
+    tied = {name for group in contents.ties for name in group[1:]}
     # Wide dtypes first, as the safetensors package orders them: so each tensor is aligned.
-    names = sorted(contents.specs, key=lambda name: (-contents.specs[name].dtype.itemsize, name))
-    header: dict[str, Any] = {
-        "__metadata__": {"format": "pt", RECORD_KEY: json.dumps(contents.record)}
-    }
+    names = sorted(
+        (name for name in contents.specs if name not in tied),
+        key=lambda name: (-contents.specs[name].dtype.itemsize, name),
+    )
+    start = file.tell()
+    encoded = _header(names, contents)
+    file.write(encoded)
+    file.writelines(memory_of(piece) for _, piece in contents.pieces(names))
+    # By now the inputs' hashes are known, which were zeros of the same length before.
+    file.seek(start)
+    file.write(_header(names, contents, length=len(encoded)))
+
+
+def _header(names: list[str], contents: Contents, length: int | None = None) -> bytes:
+    """The length and the header; in a given length, the same that it had at first."""
+    described: dict[str, Any] = {"format": "pt", RECORD_KEY: json.dumps(contents.record)}
+    for first, *others in contents.ties:
+        described.update(dict.fromkeys(others, first))
+    header: dict[str, Any] = {"__metadata__": described}
     end = 0
     for name in names:
-        dtype, shape = contents.specs[name]
-        if dtype not in _CODES:
+        spec = contents.specs[name]
+        if spec.dtype not in _CODES:
             raise OutputRefused(
-                f"A safetensors file cannot hold `{name}`, a tensor of {dtype}. Name an output "
-                "that ends in .pt instead."
+                f"A safetensors file cannot hold `{name}`, a tensor of {spec.dtype}. Name an "
+                "output that ends in .pt instead."
             )
-        start, end = end, end + dtype.itemsize * math.prod(shape)
-        header[name] = {"dtype": _CODES[dtype], "shape": shape, "data_offsets": [start, end]}
+        begin, end = end, end + spec.nbytes
+        header[name] = {
+            "dtype": _CODES[spec.dtype],
+            "shape": spec.shape,
+            "data_offsets": [begin, end],
+        }
     encoded = json.dumps(header).encode()
     encoded += b" " * (-len(encoded) % _ALIGNMENT)
-    file.write(len(encoded).to_bytes(8, "little"))
-    file.write(encoded)
-    for name in names:
-        _write_bytes(file, contents.produce(name).contiguous())
-
-
-def _write_bytes(file: BinaryIO, tensor: torch.Tensor) -> None:
-    size = tensor.numel() * tensor.element_size()
-    if size:
-        file.write((ctypes.c_ubyte * size).from_address(tensor.data_ptr()))
+    if length is not None and 8 + len(encoded) != length:
+        raise AssertionError("the record has changed its length while the file was written")
+    return len(encoded).to_bytes(8, "little") + encoded

@@ -1,163 +1,145 @@
-"""`.pt`, `.pth` and `.ckpt` files: what `torch.save` writes, read without running any code."""
+"""`.pt`, `.pth`, `.ckpt` and `.bin` files: state dicts, and whole checkpoints that hold one."""
 
 from __future__ import annotations
 
-import pickle
-import re
-import struct
-import warnings
-from collections import OrderedDict
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from ..errors import UnreadableInput
-from .checkpoint import RECORD_KEY, Checkpoint, TensorSpec
+from .checkpoint import Checkpoint, TensorSpec
+from .elements import ElementsFile
+from .gathering import strided
+from .mapped import give_back
+from .nestings import weights_in
+from .torch_loading import gather_first, load, only_weights
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from .checkpoint import Contents
+    from .nestings import Weights
+    from .torch_loading import Loaded
 
-NESTINGS = ("model", "state_dict", "model_state_dict", "model_state")
-
-# How files of `torch.save` begin: a zip archive, or before torch 1.6 a pickled magic number.
-_ZIP = b"PK\x03\x04"
-_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
-
-# What `torch.load` raises on damaged files, besides `UnpicklingError`, depending on where the
-# damage lies.
-_DAMAGE = (RuntimeError, OSError, EOFError, LookupError, ValueError, TypeError, struct.error)
-
-_CONVERSION = (
-    "If you trust the file, load it with the code that wrote it and save the weights alone: "
-    '`torch.save(model.state_dict(), "weights.pt")`.'
-)
+# What modules keep beside tensors by `get_extra_state`, under names that end so.
+_EXTRA_STATE = "_extra_state"
 
 
 class TorchFile(Checkpoint):
-    """An open `torch.save` file."""
+    """An open file of `torch.save`.
 
-    def __init__(
-        self,
-        path: Path,
-        tensors: dict[str, torch.Tensor],
-        nesting: str | None,
-        left_out: tuple[str, ...],
-    ) -> None:
-        specs = {name: TensorSpec(it.dtype, tuple(it.shape)) for name, it in tensors.items()}
-        super().__init__(path, specs, nesting, left_out)
+    Where it is a zip archive, as since torch 1.6, nothing of it is in memory: contiguous tensors
+    are read piece by piece, others looked at through a mapping whose pages are given back.
+    """
+
+    def __init__(self, path: Path, loaded: Loaded, weights: Weights) -> None:
+        tensors, beside = _tensors(path, weights)
+        super().__init__(
+            path,
+            {name: TensorSpec(it.dtype, tuple(it.shape)) for name, it in tensors.items()},
+            nesting=weights.nesting,
+            left_out=(*weights.left_out, *beside),
+            ties=_ties(tensors),
+        )
+        self._loaded = loaded
         self._tensors = tensors
+        self._file = ElementsFile(path)
+        self._size = path.stat().st_size
 
-    def read(self, name: str) -> torch.Tensor:
-        """The tensor of that name, which is mapped from the file and not yet in memory."""
-        return self._tensors[name]
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
+        """Those elements of the tensor, flat."""
+        return self.elements(self._tensors[name], start, stop)
+
+    def elements(
+        self, tensor: torch.Tensor, start: int = 0, stop: int | None = None
+    ) -> torch.Tensor:
+        """Those elements of any tensor in the file, also of one that `extra` has, flat."""
+        stop = tensor.numel() if stop is None else stop
+        storage = tensor.untyped_storage()
+        address, size = storage.data_ptr(), tensor.element_size()
+        offset = self._loaded.storages.get(address)
+        if offset is not None and _is_plain(tensor):
+            begin = offset + (int(tensor.storage_offset()) + start) * size
+            return self._file.read(begin, tensor.dtype, stop - start)
+        if address not in self._loaded.storages:
+            return strided(tensor, start, stop)
+        # Memory that is mapped from beyond a file's end cannot be looked at.
+        self._file.require_size(self._size)
+        result = strided(tensor, start, stop)
+        span = sum((n - 1) * step for n, step in zip(tensor.shape, tensor.stride())) + 1
+        give_back(tensor.data_ptr(), span * size if tensor.numel() else 0)
+        return result
+
+    def extra(self, key: str) -> Any:
+        """What else the file keeps under that key, its tensors mapped."""
+        value = self._loaded.value
+        return value.get(key) if self.nesting is not None else None
 
     def close(self) -> None:
-        """Drop the mapped tensors; the file is unmapped with the last of them."""
+        """Close the file; it is unmapped with the last of its tensors."""
         self._tensors.clear()
+        self._file.close()
 
 
 def open_checkpoint(path: Path, key: str | None) -> TorchFile:
     """Open a `torch.save` file: a state dict, or a dict with one under `key` or a usual name."""
-    loaded = _load(path)
-    if not isinstance(loaded, Mapping):
-        raise UnreadableInput(
-            f"`{path}` holds one {type(loaded).__name__} and no dict of tensors. {_CONVERSION}"
+    loaded = load(path)
+    if not isinstance(loaded.value, Mapping):
+        found = type(loaded.value).__name__
+        raise only_weights(path, f"holds one {found} and no dict of tensors")
+    return TorchFile(path, loaded, weights_in(path, loaded.value, key, _is_tensor))
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, torch.Tensor)
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    return tensor.is_contiguous() and not tensor.is_conj() and not tensor.is_neg()
+
+
+def _tensors(path: Path, weights: Weights) -> tuple[dict[str, torch.Tensor], list[str]]:
+    """The tensors, and the names of what modules keep beside them."""
+    tensors, beside = {}, []
+    for name, value in weights.values.items():
+        if str(name).endswith(_EXTRA_STATE) and not _is_tensor(value):
+            beside.append(f"{weights.nesting}.{name}" if weights.nesting else str(name))
+            continue
+        _require_dense(path, str(name), value)
+        tensors[str(name)] = value.detach()
+    return tensors, beside
+
+
+def _require_dense(path: Path, name: str, value: Any) -> None:
+    found = type(value)
+    if not isinstance(value, torch.Tensor):
+        raise only_weights(
+            path, f"holds `{name}` among the weights, a {found.__name__} and no tensor"
         )
-    if key is None:
-        key = _nesting(path, loaded)
-    if key is None:
-        return TorchFile(path, _tensors(path, loaded), None, ())
-    if not isinstance(loaded.get(key), Mapping):
+    if found.__name__ in ("DTensor", "ShardedTensor"):
+        raise gather_first(path, f"holds `{name}`, a {found.__name__}, of which it has one part")
+    if found not in (torch.Tensor, torch.nn.Parameter):
         raise UnreadableInput(
-            f"`{path}` has no dict of tensors under `{key}`. Its keys are: {_quoted(loaded)}."
+            f"`{path}` holds `{name}`, a {found.__name__}, which cannot be merged. Save it as a "
+            "plain tensor, for example with `dequantize()` or `data.clone()`."
         )
-    left_out = tuple(str(other) for other in loaded if other not in (key, RECORD_KEY))
-    return TorchFile(path, _tensors(path, loaded[key]), key, left_out)
-
-
-def _load(path: Path) -> Any:
-    with path.open("rb") as file:
-        start = file.read(len(_LEGACY))
-    is_zip = start.startswith(_ZIP)
-    if not is_zip and start != _LEGACY:
+    if value.layout is not torch.strided or value.is_quantized or value.is_nested:
         raise UnreadableInput(
-            f"`{path}` was not written by `torch.save`. A plain pickle could run code, so it is "
-            f"not read. {_CONVERSION}"
+            f"`{path}` holds `{name}`, a sparse or quantized tensor, which cannot be merged. "
+            "Save it as a dense one, with `to_dense()` or `dequantize()`."
         )
-    try:
-        # torch warns about pickle protocols here; whether the file can be read is all we ask.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return torch.load(str(path), map_location="cpu", weights_only=True, mmap=is_zip)
-    except pickle.UnpicklingError as error:
+    if value.is_meta:
         raise UnreadableInput(
-            f"`{path}` holds Python objects that are not tensors{_culprit(error)}. Reading those "
-            f"could run code, so they are not read. {_CONVERSION}"
-        ) from error
-    except _DAMAGE as error:
-        reason = str(error).partition("\n")[0]
-        raise UnreadableInput(
-            f"`{path}` is damaged ({reason}). It may have been cut short while it was written or "
-            "copied; save or copy it again."
-        ) from error
-
-
-def _culprit(error: pickle.UnpicklingError) -> str:
-    """What the file wanted to import, where torch's message tells."""
-    found = re.search(r"(?:GLOBAL|class) ([\w.]+\.\w+)", str(error))
-    return f", among them `{found[1]}`" if found else ""
-
-
-def _nesting(path: Path, loaded: Mapping[Any, Any]) -> str | None:
-    """The key under which the state dict lies, or None where the file is the state dict."""
-    found = [key for key in NESTINGS if isinstance(loaded.get(key), Mapping)]
-    if len(found) > 1:
-        raise UnreadableInput(
-            f"`{path}` holds several dicts that may be the weights: {_quoted(found)}. Say which "
-            f"one with `--key`, for example `--key {found[0]}`."
+            f"`{path}` holds `{name}`, a tensor on the meta device, which has no values. Give the "
+            "model its weights before saving it."
         )
-    if found:
-        return found[0]
-    if not any(isinstance(value, torch.Tensor) for value in loaded.values()):
-        raise UnreadableInput(
-            f"`{path}` holds no tensors at its top and none of {_quoted(NESTINGS)}. Its keys are: "
-            f"{_quoted(loaded) or 'none'}. Say with `--key` which of them holds the weights."
-        )
-    return None
 
 
-def _tensors(path: Path, state: Mapping[Any, Any]) -> dict[str, torch.Tensor]:
-    for name, value in state.items():
-        if not isinstance(value, torch.Tensor):
-            raise UnreadableInput(
-                f"`{path}` holds `{name}` among the weights, a {type(value).__name__} and no "
-                f"tensor. {_CONVERSION}"
-            )
-        if value.layout is not torch.strided or value.is_quantized:
-            raise UnreadableInput(
-                f"`{path}` holds `{name}`, a sparse or quantized tensor, which cannot be merged. "
-                "Save it as a dense one, with `to_dense()` or `dequantize()`."
-            )
-    return {str(name): value.detach() for name, value in state.items()}
-
-
-def _quoted(keys: Any) -> str:
-    return ", ".join(f"`{key}`" for key in keys)
-
-
-def write(file: BinaryIO, contents: Contents) -> None:
-    """Write a `torch.save` file, nested as the first input was, with the merge's record.
-
-    A bare state dict stays one that `load_state_dict` takes as it is, so there the record is an
-    attribute of the dict, which `torch.save` keeps.
-    """
-    state = OrderedDict((name, contents.produce(name)) for name in contents.specs)
-    record = dict(contents.record)
-    if contents.nesting is None:
-        setattr(state, RECORD_KEY, record)
-        torch.save(state, file)
-    else:
-        torch.save({contents.nesting: state, RECORD_KEY: record}, file)
+def _ties(tensors: Mapping[str, torch.Tensor]) -> list[tuple[str, ...]]:
+    """The groups of names of the same memory; views that only overlap are no group."""
+    groups: dict[tuple[object, ...], list[str]] = {}
+    for name, it in tensors.items():
+        if it.numel():
+            place = (it.data_ptr(), it.dtype, it.shape, it.stride())
+            groups.setdefault((*place, it.is_conj(), it.is_neg()), []).append(name)
+    return [tuple(names) for names in groups.values() if len(names) > 1]

@@ -1,6 +1,35 @@
 """The merge methods that come with the package, one a file."""
 
+from .breadcrumbs import breadcrumbs
+from .breadcrumbs_ties import breadcrumbs_ties
+from .dare_linear import dare_linear
+from .dare_ties import dare_ties
+from .della import della
+from .ema import ema
+from .karcher import karcher
 from .linear import linear
+from .model_stock import model_stock
+from .multislerp import multislerp
+from .nearswap import nearswap
+from .slerp import slerp
 from .swa import swa
+from .task_arithmetic import task_arithmetic
+from .ties import ties
 
-BUILT_IN = (linear, swa)
+BUILT_IN = (
+    breadcrumbs,
+    breadcrumbs_ties,
+    dare_linear,
+    dare_ties,
+    della,
+    ema,
+    karcher,
+    linear,
+    model_stock,
+    multislerp,
+    nearswap,
+    slerp,
+    swa,
+    task_arithmetic,
+    ties,
+)

@@ -2,37 +2,45 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
 
 import torch
+from torch import Tensor
 
 from ..registry import merge_method
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
-    from torch import Tensor
+def combination(tensors: Sequence[Tensor], coefficients: Sequence[float]) -> Tensor:
+    """`sum(c[i] * t[i])`, in the tensors' shape and dtype.
+
+    A coefficient of zero leaves its tensor out altogether, even where that is not finite.
+    """
+    # -0.0 and not 0.0: it is the number that changes nothing when added, not even the sign of -0.0.
+    total: Tensor | None = None
+    for tensor, coefficient in zip(tensors, coefficients):
+        if coefficient:
+            total = tensor * coefficient if total is None else total.add_(tensor, alpha=coefficient)
+    return torch.full_like(tensors[0], -0.0) if total is None else total
 
 
-@merge_method("linear", summary="The weighted average.", paper="arXiv:2203.05482")
+@merge_method(
+    "linear",
+    summary="The weighted average.",
+    paper="arXiv:2203.05482",
+    granularity="element",
+    propagates=True,
+)
 def linear(tensors: Sequence[Tensor], *, weights: Sequence[float]) -> Tensor:
     """Average tensors of one shape: `sum(w[i] * t[i]) / sum(w)`, in that shape.
 
     With equal weights and fine-tuned models this is the uniform soup of Wortsman et al. 2022,
     "Model soups", arXiv:2203.05482.
 
-    The sum is taken in double precision. For narrower tensors that leaves one rounding at the
-    end, so copies of a model average to exactly that model.
+    The sum is taken in the tensors' dtype, which is wider than the stored one. That leaves one
+    rounding at the end, so copies of a model average to exactly that model.
     """
-    wide = torch.promote_types(tensors[0].dtype, torch.float64)
-    # -0.0 and not 0.0: it is the number that changes nothing when added, not even the sign of -0.0.
-    total = torch.full_like(tensors[0], -0.0, dtype=wide)
-    # In units of the greatest weight, so that weights near the ends of the range of numbers do not
-    # take the products out of it.
+    # In units of the greatest weight first, so that the sum of weights near the end of the range of
+    # numbers stays in it.
     greatest = max(weights)
-    shares = [weight / greatest for weight in weights]
-    for tensor, share in zip(tensors, shares):
-        # A weight of zero leaves the tensor out altogether, even where it is not finite.
-        if share:
-            total.add_(tensor, alpha=share)
-    return total.div_(sum(shares))
+    total = sum(weight / greatest for weight in weights)
+    return combination(tensors, [weight / greatest / total for weight in weights])

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+
+from torch import Tensor
 
 from ..registry import merge_method
 from .linear import linear
 
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from torch import Tensor
-
 
 @merge_method(
-    "swa", summary="The equal average of one run's checkpoints.", paper="arXiv:1803.05407"
+    "swa",
+    summary="The equal average of one run's checkpoints.",
+    paper="arXiv:1803.05407",
+    granularity="element",
+    propagates=True,
 )
 def swa(tensors: Sequence[Tensor]) -> Tensor:
     """Average tensors of one shape with equal weights: `sum(t[i]) / n`, in that shape.
@@ -23,4 +24,5 @@ def swa(tensors: Sequence[Tensor]) -> Tensor:
     arXiv:1803.05407. The checkpoints come from the end of one run, at a constant or cyclical
     learning rate. All that tells it from `linear` is that it takes no weights.
     """
-    return linear(tensors, weights=[1.0] * len(tensors))
+    averaged: Tensor = linear(tensors, weights=[1.0] * len(tensors))
+    return averaged

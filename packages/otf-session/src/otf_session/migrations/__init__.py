@@ -37,11 +37,14 @@ def check(database: peewee.SqliteDatabase) -> int:
     return found
 
 
-def migrate(database: peewee.SqliteDatabase) -> None:
-    """Apply what has not been applied yet, each migration in a transaction of its own."""
+def migrate(database: peewee.SqliteDatabase, upto: int = NEWEST) -> None:
+    """Apply what has not been applied yet, each migration in a transaction of its own.
+
+    `upto` is the last one that is wanted.
+    """
     found = check(database)
     for number, sql in _MIGRATIONS:
-        if number <= found:
+        if number <= found or number > upto:
             continue
         with database.atomic("IMMEDIATE"):
             # Looked at again under the lock: another process may be doing the same.

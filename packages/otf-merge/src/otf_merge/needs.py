@@ -1,0 +1,109 @@
+"""What methods need beside the checkpoints, and where it comes from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from .checkpoints.sources import files_of, opened
+from .errors import InvalidInputs, MissingNeed
+from .parents import Parent
+from .task import Task, load_task
+
+if TYPE_CHECKING:
+    import contextlib
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from .checkpoints.checkpoint import Checkpoint
+    from .preparing import Preparation
+    from .registry import MergeMethod
+    from .request import Request
+
+
+@dataclass
+class Needs:
+    """The user's task and files, open until the merge ends; what is computed of them once."""
+
+    task: Task | None = None
+    fisher_files: Sequence[Checkpoint] = ()
+    gram_files: Sequence[Path] = ()
+    _fisher: dict[Any, Sequence[Parent]] = field(default_factory=dict)
+    _grams: Sequence[Any] | None = None
+
+    def fisher(self, preparation: Preparation) -> Sequence[Parent]:
+        """The Fisher information's diagonal of each parent, under the first one's names."""
+        if "fisher" not in preparation.method.takes:
+            return ()
+        from .fisher import fisher_sources
+
+        given = preparation.choices.given
+        chosen = {key: given[key] for key in ("source", "kind", "seed", "normalize")}
+        place = tuple(chosen.items())
+        if place not in self._fisher:
+            found = fisher_sources(
+                preparation.family.parents,
+                files=self.fisher_files,
+                task=self.task,
+                samples=preparation.request.samples,
+                names=preparation.family.merged,
+                progress=preparation.progress,
+                **chosen,
+            )
+            preparation.report["fisher"] = found.report
+            for text in found.warnings:
+                preparation.warn(text)
+            self._fisher[place] = [
+                Parent(it, {name: name for name in it.specs}) for it in found.diagonals
+            ]
+        return self._fisher[place]
+
+    def grams(self, preparation: Preparation) -> Sequence[Any]:
+        """The Gram matrices of each parent's layers."""
+        raise NotImplementedError
+
+
+def needs_of(request: Request, method: MergeMethod, stack: contextlib.ExitStack) -> Needs:
+    """What was given of what methods need; files stay open until the stack is left.
+
+    Raises `MissingNeed` where there is no task and the method cannot do without, or something that
+    was asked for cannot be done without one.
+    """
+    if request.fisher and "fisher" not in method.takes:
+        raise InvalidInputs(
+            f"The merge method `{method.name}` uses no Fisher information. Leave --fisher out."
+        )
+    if request.grams and "grams" not in method.takes:
+        raise InvalidInputs(
+            f"The merge method `{method.name}` uses no Gram matrices. Leave --grams out."
+        )
+    task = _task(request, method)
+    files = files_of(request.fisher, ()) if request.fisher else []
+    return Needs(task, stack.enter_context(opened(files, None)), request.grams)
+
+
+def aligned(
+    request: Request, checkpoints: Sequence[Checkpoint], task: Task | None, report: dict[str, Any]
+) -> Sequence[Checkpoint]:
+    """The checkpoints with their hidden units in the order of the first one's."""
+    raise NotImplementedError
+
+
+def _task(request: Request, method: MergeMethod) -> Task | None:
+    if isinstance(request.task, Task):
+        return request.task
+    if request.task is not None:
+        return load_task(request.task)
+    wanting = {
+        f"The merge method `{method.name}`": "task" in method.needs,
+        "A search for parameters (--search)": bool(request.search),
+        "The comparison with the parents (--gate)": request.gate,
+        "The recalibration of statistics (--recalibrate always)": request.recalibrate == "always",
+    }
+    for what, wants in wanting.items():
+        if wants:
+            raise MissingNeed(
+                f"{what} needs a model and data. Give them with --task module:function, where the "
+                "function returns an `otf_merge.Task`."
+            )
+    return None

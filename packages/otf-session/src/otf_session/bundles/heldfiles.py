@@ -1,0 +1,65 @@
+"""The files of checkpoints, held open: what the trainer deletes meanwhile stays readable."""
+
+import contextlib
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Dict, Iterator, Optional, Sequence, Type
+
+from ..events import CheckpointSaved
+from .draft import key_of
+
+#: As many are held at once; a process may have some 1,000 files open.
+_MOST = 200
+
+
+class FileGone(Exception):
+    """A checkpoint's file is not there, or cannot be opened."""
+
+
+class HeldFiles:
+    """The files of some checkpoints of a session, for as long as the `with` lasts."""
+
+    def __init__(self, folder: Path, checkpoints: Sequence[CheckpointSaved]) -> None:
+        self._folder = folder
+        self._checkpoints = checkpoints
+        self._files: Dict[str, BinaryIO] = {}
+
+    def __enter__(self) -> "HeldFiles":
+        # The trainer deletes those that are not pinned, and a best one when there is a better one.
+        at_risk = sorted(
+            self._checkpoints, key=lambda saved: saved.pinned and saved.label != "best"
+        )
+        for saved in at_risk[:_MOST]:
+            with contextlib.suppress(FileGone):
+                self._files[key_of(saved)] = opened(self._folder / saved.path)
+        return self
+
+    def __exit__(
+        self,
+        kind: Optional[Type[BaseException]],
+        error: Optional[BaseException],
+        trace: Optional[TracebackType],
+    ) -> None:
+        for file in self._files.values():
+            file.close()
+
+    @contextlib.contextmanager
+    def open(self, saved: CheckpointSaved) -> Iterator[BinaryIO]:
+        """A checkpoint's file, at its beginning; `FileGone` where there is none."""
+        held = self._files.get(key_of(saved))
+        if held is not None:
+            held.seek(0)
+            yield held
+        else:
+            with opened(self._folder / saved.path) as file:
+                yield file
+
+
+def opened(path: Path) -> BinaryIO:
+    """A file that is there; `FileGone` where it is not."""
+    try:
+        return path.open("rb")
+    except FileNotFoundError:
+        raise FileGone("its file is missing") from None
+    except OSError as error:
+        raise FileGone(f"its file cannot be opened ({error.strerror or error})") from error
