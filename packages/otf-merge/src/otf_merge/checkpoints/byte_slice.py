@@ -45,6 +45,7 @@ class ByteSlice(io.RawIOBase):
         """Read as many bytes as fit and are left."""
         target = memoryview(buffer).cast("B")  # type: ignore[arg-type]
         count = max(0, min(len(target), self._size - self._at))
-        target[:count] = memory_of(self._file.read(self._offset + self._at, torch.uint8, count))
+        found = self._file.read(self._offset + self._at, torch.uint8, count)
+        target[:count] = bytes(memory_of(found))
         self._at += count
         return count

@@ -69,7 +69,7 @@ class DistributedFolder(Checkpoint):
         self._files: dict[str, ElementsFile] = {}
         self._offsets: dict[Place, int | None] = {}
         self._whole: OrderedDict[Place, torch.Tensor] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> torch.Tensor:
         """Those elements of the tensor, flat, put together from the chunks they are in."""
