@@ -227,9 +227,7 @@ def test_overrides_by_pattern(save: Save) -> None:
     save("b.pt", {"encoder.w": torch.ones(1), "decoder.w": torch.ones(1)})
     merged = merge(["a.pt", "b.pt"], overrides={"encoder.*": {"weights": [0.25, 0.75]}})
     assert {name: it.item() for name, it in merged.items()} == {"encoder.w": 0.75, "decoder.w": 0.5}
-    merged = merge(
-        ["a.pt", "b.pt"], "slerp", overrides={"*": {"t": 0.5}, "decoder.*": {"t": 1.0}}
-    )
+    merged = merge(["a.pt", "b.pt"], "slerp", overrides={"*": {"t": 0.5}, "decoder.*": {"t": 1.0}})
     assert merged["decoder.w"].item() == 1.0
     with pytest.raises(InvalidInputs, match=r"No merged tensor's name matches `--set enc\.\*`"):
         merge(["a.pt", "b.pt"], overrides={"enc.*": {"weights": [1, 0]}})
@@ -283,3 +281,20 @@ def test_progress_ends_at_the_total(save: Save) -> None:
     assert done == total == 2 * 300_000 * 4 + 8
     assert unit == "bytes"
     assert [it[0] for it in told] == sorted(it[0] for it in told)
+
+
+@pytest.mark.parametrize("method", ["linear", "slerp", "ties", "della", "model-stock"])
+def test_complex_tensors_are_merged_as_pairs_of_numbers(save: Save, method: str) -> None:
+    generator = torch.Generator().manual_seed(0)
+    base = torch.randn(4, 3, dtype=torch.complex64, generator=generator)
+    changes = [torch.randn(4, 3, dtype=torch.complex64, generator=generator) for _ in range(2)]
+    models = {"base": base, "a": base + 0.1 * changes[0], "b": base + 0.1 * changes[1]}
+    for name, it in models.items():
+        save(f"{name}.pt", {"w": it})
+        save(f"{name}.real.pt", {"w": torch.view_as_real(it).reshape(4, 6)})
+    options: dict[str, Any] = {} if method in ("linear", "slerp") else {"base": "base.pt"}
+    merged = merge(["a.pt", "b.pt"], method, **options)["w"]
+    if options:
+        options["base"] = "base.real.pt"
+    pairs = merge(["a.real.pt", "b.real.pt"], method, **options)["w"]
+    assert torch.equal(torch.view_as_real(merged).reshape(4, 6), pairs)

@@ -37,8 +37,6 @@ NEITHER = ("copies", "lone weight")
 TRIED: dict[str, list[tuple[dict[str, Any], tuple[str, ...]]]] = {
     "breadcrumbs": [
         ({}, NEITHER),
-        ({"scope": "model", "normalize": True}, NEITHER),
-        ({"density": 1.0}, NO_COPIES),
         ({"density": 1.0, "normalize": True}, ()),
     ],
     "breadcrumbs-ties": [({}, NEITHER), ({"density": 1.0}, ())],

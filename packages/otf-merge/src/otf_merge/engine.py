@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from .parents import Parent
     from .pieces import Piece
     from .progress import Progress
-    from .registry import MergeMethod
+    from .registry import Granularity, MergeMethod
 
 #: Tensors up to this size, over all checkpoints as they are computed with, stay in memory between
 #: being measured and being merged; greater ones are read again. In bytes.
@@ -246,7 +246,7 @@ class Engine:
 
     def _part(self, parent: Parent, name: str, piece: Piece, wide: torch.dtype) -> Tensor:
         elements = parent.elements(name, piece.start, piece.stop)
-        return elements.to(device=self.computing.device, dtype=wide).reshape(piece.shape)
+        return _shaped(elements, piece, self.method.granularity).to(self.computing.device, wide)
 
     def _is_held(self, name: str, wide: torch.dtype) -> bool:
         count = len(self.family.parents) + (self.family.base is not None)
@@ -258,12 +258,12 @@ class Engine:
         stored = [it.specs[name].dtype for it in everywhere if name in it.names]
         # float64 is what an accelerator may lack; there float32 has to do.
         widest = torch.float32 if self.computing.device == "mps" else torch.float64
-        wide = widest if any(_component(it) > _HALF for it in stored) else torch.float32
-        complex_ = any(it.is_complex for it in stored)
-        return torch.promote_types(wide, torch.complex32) if complex_ else wide
+        return widest if any(_component(it) > _HALF for it in stored) else torch.float32
 
     def _rounded(self, name: str, result: Tensor) -> Tensor:
         dtype = self.family.specs[name].dtype
+        if dtype.is_complex:
+            result = torch.view_as_complex(result.reshape(-1, 2))
         rounded = result.to(device="cpu", dtype=dtype).reshape(-1).contiguous()
         # What was finite can be out of the range of a type with fewer exponents.
         checked = result if dtype.itemsize > _HALF or dtype is torch.bfloat16 else rounded
@@ -331,6 +331,19 @@ def _keep_freed_memory() -> None:
     to 32 MiB; until there was one, that is 128 KiB. It more than doubles the speed of a merge.
     """
     torch.empty(_KEPT, dtype=torch.uint8)
+
+
+def _shaped(elements: Tensor, piece: Piece, granularity: Granularity) -> Tensor:
+    """The elements in the piece's shape; complex ones as two real numbers each, side by side.
+
+    So no method needs to know of complex numbers, and each works on them as on any others.
+    """
+    if not elements.is_complex():
+        return elements.reshape(piece.shape)
+    pairs = torch.view_as_real(elements)
+    if granularity == "tensor":
+        return pairs.reshape(*piece.shape, 2)
+    return pairs.reshape(*piece.shape[:-1], 2 * piece.shape[-1])
 
 
 def _generator(seed: int, name: str, piece: Piece, like: Tensor) -> torch.Generator:

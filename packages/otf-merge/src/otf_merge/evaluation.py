@@ -92,9 +92,10 @@ def load_into(model: nn.Module, state: Mapping[str, Tensor]) -> None:
     """
     own = model.state_dict(keep_vars=True)
     names = names_between(own, state)
+    held, wanted = names_in(model, state), set(names.values())
     mismatches = [
-        *(f"`{it}`: not in the checkpoint" for it in own if it not in _held(own, names)),
-        *(f"`{it}`: not in the model" for it in state if it not in set(names.values())),
+        *(f"`{it}`: not in the checkpoint" for it in own if it not in held),
+        *(f"`{it}`: not in the model" for it in state if it not in wanted),
         *(
             f"`{name}`: {list(own[name].shape)} in the model, {list(state[theirs].shape)} in the "
             "checkpoint"
@@ -135,6 +136,20 @@ def names_between(model: Collection[str], checkpoint: Collection[str]) -> dict[s
     return found
 
 
+def names_in(model: nn.Module, checkpoint: Collection[str]) -> dict[str, str]:
+    """For each tensor of the model's state, the checkpoint's name of it.
+
+    Of names that share memory in the model, all have that of the first which the checkpoint has.
+    """
+    own = model.state_dict(keep_vars=True)
+    names = names_between(own, checkpoint)
+    known: dict[int, str] = {}
+    for name, theirs in names.items():
+        known.setdefault(id(own[name]), theirs)
+    shared = {name: known[id(tensor)] for name, tensor in own.items() if id(tensor) in known}
+    return {**shared, **names}
+
+
 def device_of(model: nn.Module) -> torch.device:
     """Where the model is: the device of its first parameter or buffer."""
     for tensor in [*model.parameters(), *model.buffers()]:
@@ -151,9 +166,3 @@ def in_modes_of(model: nn.Module) -> Iterator[None]:
     finally:
         for part, training in modes:
             part.training = training
-
-
-def _held(own: Mapping[str, Tensor], names: Mapping[str, str]) -> set[str]:
-    """The model's names that are given, and those that share memory with one of them."""
-    given = {id(own[name]) for name in names}
-    return {name for name, tensor in own.items() if id(tensor) in given}

@@ -33,7 +33,10 @@ class Measure(ABC):
 
     @abstractmethod
     def fold(self, parts: Sequence[Any]) -> Any:
-        """One value out of what all pieces of a pass add, in their order; at least one."""
+        """One value out of what pieces add, in their order; at least one.
+
+        The first may be a value that was folded before. Nobody else keeps the parts.
+        """
 
     def value(self, folded: list[Any]) -> Any:
         """What the method is given, from the folded value of each pass."""
@@ -96,7 +99,7 @@ class Cutoffs(Measure):
 
     def fold(self, parts: Sequence[Any]) -> Tensor:
         """The sum over the pieces."""
-        total: Tensor = parts[0].clone()
+        total: Tensor = parts[0]
         for part in parts[1:]:
             total += part
         return total
@@ -108,18 +111,19 @@ class Cutoffs(Measure):
         bits = ((upper << self._HALF) | lower).to(torch.int32)
         sizes = bits.view(torch.float32).to(torch.float64)
         count = folded[0].sum(-1, keepdim=True)
-        beyond = self._ranks(count) >= count
+        beyond = self.ranks(count) >= count
         return list(sizes.masked_fill(beyond, torch.inf).T)
 
     def _found(self, counts: Tensor) -> tuple[Tensor, Tensor]:
         """The upper half in which each rank lies, and its rank within that; both `(n, shares)`."""
-        ranks = self._ranks(counts.sum(-1, keepdim=True))
+        ranks = self.ranks(counts.sum(-1, keepdim=True))
         sums = counts.cumsum(-1)
         upper = (sums.unsqueeze(1) <= ranks.unsqueeze(-1)).sum(-1).clamp_(max=counts.shape[-1] - 1)
         before = sums.gather(1, upper) - counts.gather(1, upper)
         return upper, ranks - before
 
-    def _ranks(self, count: Tensor) -> Tensor:
+    def ranks(self, count: Tensor) -> Tensor:
+        """Which of the sizes in order each share means, of `count` sizes: `(n, shares)`."""
         shares = torch.tensor(self.shares, dtype=torch.float64)
         return (shares * count).floor().to(torch.int64)
 

@@ -8,6 +8,8 @@ import secrets
 import shutil
 from typing import TYPE_CHECKING, BinaryIO
 
+from .flushing import flushing
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -24,10 +26,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     path = path.resolve()
     temporary = _beside(path)
     try:
-        with temporary.open("xb") as file:
+        with temporary.open("xb") as file, flushing(file):
             yield file
-            file.flush()
-            os.fsync(file.fileno())
         temporary.replace(path)
         _sync_folder(path.parent)
     finally:

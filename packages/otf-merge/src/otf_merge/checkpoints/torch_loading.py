@@ -78,13 +78,30 @@ def load(path: Path) -> Loaded:
         return storage
 
     try:
-        # torch warns about pickle protocols here; whether the file can be read is all we ask.
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            value = torch.load(str(path), map_location=on_cpu, weights_only=True, mmap=is_zip)
+        value = _loaded(path, on_cpu, mapped=is_zip)
+    except RuntimeError as error:
+        # Tensors of some accelerators and tensor subclasses are not made by way of their storages.
+        if "map_location" not in str(error):
+            raise refused(path, error) from error
+        mapped.clear()
+        value = _loaded_whole(path)
     except DAMAGE as error:
         raise refused(path, error) from error
     return Loaded(value, _offsets(mapped, records.values()))
+
+
+def _loaded_whole(path: Path) -> Any:
+    try:
+        return _loaded(path, "cpu", mapped=False)
+    except DAMAGE as error:
+        raise refused(path, error) from error
+
+
+def _loaded(path: Path, place: Any, *, mapped: bool) -> Any:
+    # torch warns about pickle protocols here; whether the file can be read is all we ask.
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return torch.load(str(path), map_location=place, weights_only=True, mmap=mapped)
 
 
 def refused(path: Path, error: BaseException) -> UnreadableInput:

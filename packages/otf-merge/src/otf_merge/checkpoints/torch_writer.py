@@ -2,8 +2,7 @@
 
 Such a file is a zip archive: one record for each storage, and `data.pkl`, a pickle that says how
 tensors are made of them. `torch.load` finds records by their names, so the pickle may be the last
-one: what the merge's record says is known only then. torch aligns storages to 64 bytes, so that
-they can be mapped.
+one: what the merge's record says is known only then.
 """
 
 from __future__ import annotations
@@ -12,9 +11,7 @@ import contextlib
 import hashlib
 import io
 import pickle
-import struct
 import sys
-import zipfile
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, BinaryIO, Callable, cast
 
@@ -24,6 +21,7 @@ from torch._utils import _rebuild_tensor_v2, _rebuild_tensor_v3
 from .checkpoint import RECORD_KEY
 from .elements import memory_of
 from .nestings import nested
+from .zip_writer import ZipWriter
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -31,12 +29,6 @@ if TYPE_CHECKING:
     from .checkpoint import Contents, TensorSpec
 
 _FOLDER = "archive"
-_ALIGNMENT = 64
-_LOCAL_HEADER = 30
-# The fields that a record's header is padded with (torch's own), and that large sizes add to it.
-_PADDING_ID = 0x4246
-_FIELD_HEADER = struct.Struct("<HH")
-_LARGE_SIZES = 20
 
 #: dtypes that torch has a class of storages for; the others are saved with untyped storages.
 STORAGES = {
@@ -81,8 +73,7 @@ def write(file: BinaryIO, contents: Contents) -> None:
 def write_tensor(file: BinaryIO, spec: TensorSpec, pieces: Iterable[torch.Tensor]) -> int:
     """Write one tensor as a file of its own that begins where `file` stands; its size in bytes."""
     start = file.tell()
-    section: Any = _Section(file)
-    _write_archive(section, [("0", spec)], iter(pieces), lambda: _Tensor(spec, "0"))
+    _write_archive(file, [("0", spec)], iter(pieces), lambda: _Tensor(spec, "0"))
     return file.tell() - start
 
 
@@ -127,71 +118,35 @@ class _Pickler(pickle.Pickler):
         return obj.named if isinstance(obj, _Storage) else None
 
 
-class _Section:
-    """A file's part from where it stands, to whom it is a file that begins there."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._start = file.tell()
-        self.write = file.write
-        self.flush = file.flush
-
-    def tell(self) -> int:
-        return self._file.tell() - self._start
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        if whence == io.SEEK_SET:
-            offset += self._start
-        return self._file.seek(offset, whence) - self._start
-
-
 def _write_archive(
     file: BinaryIO,
     specs: Sequence[tuple[str, TensorSpec]],
     pieces: Iterator[torch.Tensor],
     saved: Callable[[], Any],
 ) -> None:
-    with zipfile.ZipFile(file, "w") as archive:
-        _add(archive, "byteorder", sys.byteorder.encode())
-        _add(archive, "version", b"3\n")
-        for key, spec in specs:
-            with _record(archive, f"data/{key}", spec.nbytes) as write_bytes:
-                left = spec.nbytes
-                while left:
-                    piece = next(pieces)
-                    left -= write_bytes(memory_of(piece))
-        if next(pieces, None) is not None:
-            raise AssertionError("there are more pieces than the tensors have elements")
-        pickled = io.BytesIO()
-        _Pickler(pickled, protocol=2).dump(saved())
-        _add(archive, "data.pkl", pickled.getvalue())
-        _add(archive, ".data/serialization_id", _identity(archive))
+    archive = ZipWriter(file)
+    archive.add(f"{_FOLDER}/byteorder", sys.byteorder.encode())
+    archive.add(f"{_FOLDER}/version", b"3\n")
+    for key, spec in specs:
+        with archive.record(f"{_FOLDER}/data/{key}", spec.nbytes) as write_bytes:
+            left = spec.numel
+            while left:
+                piece = next(pieces)
+                write_bytes(memory_of(piece))
+                left -= len(piece)
+    if next(pieces, None) is not None:
+        raise AssertionError("there are more pieces than the tensors have elements")
+    pickled = io.BytesIO()
+    _Pickler(pickled, protocol=2).dump(saved())
+    archive.add(f"{_FOLDER}/data.pkl", pickled.getvalue())
+    archive.add(f"{_FOLDER}/.data/serialization_id", _identity(archive))
+    archive.finish()
 
 
-def _identity(archive: zipfile.ZipFile) -> bytes:
+def _identity(archive: ZipWriter) -> bytes:
     """Forty digits that tell what is in the archive, as torch has them in its own."""
-    digest = hashlib.sha256()
-    for entry in archive.infolist():
-        digest.update(f"{entry.filename} {entry.CRC}\n".encode())
-    return str(int(digest.hexdigest(), 16))[:40].zfill(40).encode()
-
-
-def _add(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
-    with _record(archive, name, len(content)) as write_bytes:
-        write_bytes(content)
-
-
-@contextlib.contextmanager
-def _record(archive: zipfile.ZipFile, name: str, size: int) -> Iterator[Callable[[Any], int]]:
-    """A function that writes the next bytes of a record, which has that many in all."""
-    entry = zipfile.ZipInfo(f"{_FOLDER}/{name}")
-    is_large = size > zipfile.ZIP64_LIMIT
-    header = _LOCAL_HEADER + len(entry.filename) + is_large * _LARGE_SIZES + _FIELD_HEADER.size
-    assert archive.fp is not None
-    padding = -(archive.fp.tell() + header) % _ALIGNMENT
-    entry.extra = _FIELD_HEADER.pack(_PADDING_ID, padding) + b"Z" * padding
-    with archive.open(entry, "w", force_zip64=is_large) as record:
-        yield record.write
+    digest = hashlib.sha256(repr(archive.checksums).encode()).hexdigest()
+    return str(int(digest, 16))[:40].zfill(40).encode()
 
 
 def _strides(shape: Sequence[int]) -> tuple[int, ...]:

@@ -124,8 +124,9 @@ def open_folder(folder: Path, key: str | None) -> WeightsFolder:
         raise UnreadableInput(
             f"`{folder}` has no key `{key}`: it is the folder of a model. Leave the key out."
         )
-    index = read_json(folder / main) if main.endswith(INDEX) else {}
-    declared = _declared(folder / main, index) if index else None
+    has_index = main.endswith(INDEX)
+    index = read_json(folder / main) if has_index else {}
+    declared = _declared(folder / main, index) if has_index else None
     names = list(dict.fromkeys(declared.values())) if declared is not None else [main]
     _require_files(folder, main, names)
     with contextlib.ExitStack() as stack:

@@ -121,7 +121,8 @@ def _write_index(
         return
     tied = {name for group in contents.ties for name in group[1:]}
     stored = [name for name in contents.specs if name not in tied]
-    metadata = dict(before.index.get("metadata") or {}) if before else {}
+    said = before.index.get("metadata") if before else None
+    metadata = dict(said) if isinstance(said, dict) else {}
     metadata["total_size"] = sum(contents.specs[name].nbytes for name in stored)
     if "total_parameters" in metadata:
         metadata["total_parameters"] = sum(contents.specs[name].numel for name in stored)

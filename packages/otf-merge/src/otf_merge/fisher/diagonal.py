@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import TYPE_CHECKING, Callable, NamedTuple
 
@@ -36,6 +37,11 @@ class Part(NamedTuple):
         spec = TensorSpec(tensor.dtype, tuple(tensor.shape))
         return cls(spec, lambda start, stop: flat[start:stop], factor, offset)
 
+    @classmethod
+    def stored_in(cls, checkpoint: Checkpoint, name: str) -> Part:
+        """The part that is a tensor of an open checkpoint."""
+        return cls(checkpoint.specs[name], functools.partial(checkpoint.read, name))
+
 
 class Diagonal(Checkpoint):
     """The Fisher diagonal of one checkpoint, as a checkpoint of its own.
@@ -55,7 +61,9 @@ class Diagonal(Checkpoint):
         self.parts = parts
         self._scale = scale
         self._even = even or {}
-        specs = {name: TensorSpec(_wide(it.spec.dtype), it.spec.shape) for name, it in parts.items()}
+        specs = {
+            name: TensorSpec(precision(it.spec.dtype), it.spec.shape) for name, it in parts.items()
+        }
         super().__init__(path, {**specs, **self._even})
 
     def read(self, name: str, start: int = 0, stop: int | None = None) -> Tensor:
@@ -98,5 +106,6 @@ class Diagonal(Checkpoint):
         return total / count if count else 0.0
 
 
-def _wide(dtype: torch.dtype) -> torch.dtype:
-    return torch.float64 if dtype == torch.float64 else torch.float32
+def precision(dtype: torch.dtype) -> torch.dtype:
+    """The dtype of a tensor's Fisher information: float32, of wider tensors float64."""
+    return torch.float64 if dtype in (torch.float64, torch.complex128) else torch.float32

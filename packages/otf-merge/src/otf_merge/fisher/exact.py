@@ -101,7 +101,9 @@ class _Calculation:
         self._kind = kind
         self._generator = generator
         self._parameters = {
-            f"model.{name}": it.detach() for name, it in model.named_parameters() if it.requires_grad
+            f"model.{name}": it.detach()
+            for name, it in model.named_parameters()
+            if it.requires_grad
         }
         self._size = max(1, sum(it.numel() for it in self._parameters.values()))
         self._totals = {
@@ -116,25 +118,25 @@ class _Calculation:
 
     def add(self, batch: Any) -> None:
         """Add the samples of a batch."""
-        size, labels, count = size_of(batch), None, 1
+        size = size_of(batch)
+        labels, number = torch.zeros(size, 1), 1
         if self._kind != "empirical":
             with users_code("The task"), torch.no_grad():
                 outputs, targets = self._outputs(batch), self._task.targets(batch)
             _require_classes(outputs, targets, size)
             labels = self._drawn(outputs).reshape(size, -1)
-            count = outputs[0].numel() * len(outputs) // size if self._kind == "true" else 1
-        samples, rebuilt = separated(batch)
-        labels = torch.zeros(size, 1) if labels is None else labels
-        rows = _Rows(count, max(1, min(count, _HELD // self._size)))
-        together = max(1, min(_TOGETHER, _HELD // (self._size * (rows.together + 1))))
+            number = outputs.numel() // size if self._kind == "true" else 1
+        count = _Terms(number, min(number, max(1, _HELD // max(self._size, number))))
+        tensors, rebuilt = separated(batch)
+        together = max(1, min(_TOGETHER, _HELD // (self._size * (count.together + 1))))
         for start in range(0, size, together):
             places = slice(start, start + together)
-            self._add(_Samples([it[places] for it in samples], labels[places], rebuilt), rows)
+            self._add(_Samples([it[places] for it in tensors], labels[places], rebuilt), count)
 
-    def _add(self, samples: _Samples, rows: _Rows) -> None:
+    def _add(self, samples: _Samples, count: _Terms) -> None:
         if not self.one_by_one:
             try:
-                squares = self._together(samples, rows)
+                squares = self._together(samples, count)
             except (RuntimeError, ValueError) as error:
                 # What a model does that torch.func cannot follow is told in many words.
                 self.one_by_one = str(error).partition("\n")[0]
@@ -143,27 +145,26 @@ class _Calculation:
                 return
         for sample in samples.single():
             with users_code("The task"):
-                self._sum_up(self._alone(sample, rows))
+                self._sum_up(self._alone(sample, count))
 
     def _sum_up(self, squares: Mapping[str, Tensor]) -> None:
         for name, total in self._totals.items():
-            total += squares[name]
+            total.add_(squares[name])
 
-    def _together(self, samples: _Samples, rows: _Rows) -> dict[str, Tensor]:
+    def _together(self, samples: _Samples, count: _Terms) -> dict[str, Tensor]:
         """The squares of several samples, added up."""
 
         def squares(tensors: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
             sample = _Samples(tensors, labels, samples.rebuilt)
-            terms, pulled = vjp(lambda it: self._terms(it, sample), self._parameters)
+            terms, pulled = vjp(lambda it: self._terms(it, sample), self._parameters)[:2]
             totals = {name: torch.zeros_like(it) for name, it in self._totals.items()}
-            weights = self._weights(terms)
-            for basis in torch.eye(rows.count, dtype=terms.dtype, device=terms.device).split(
-                rows.together
-            ):
+            for places in torch.arange(count.number, device=terms.device).split(count.together):
+                basis = nn.functional.one_hot(places, count.number).to(terms.dtype)
+                weights = self._weights(terms[places])
                 (gradients,) = vmap(pulled)(basis)
                 for name, total in totals.items():
                     squared = gradients[name].to(total.dtype).square()
-                    totals[name] = total + torch.tensordot(basis @ weights, squared, dims=1)
+                    totals[name] = total + torch.tensordot(weights.to(total.dtype), squared, 1)
             return totals
 
         # Each sample stays a batch, of one.
@@ -174,19 +175,19 @@ class _Calculation:
             found = vmap(squares, randomness="different")(tensors, samples.labels)
         return {name: it.sum(0) for name, it in found.items()}
 
-    def _alone(self, sample: _Samples, rows: _Rows) -> dict[str, Tensor]:
+    def _alone(self, sample: _Samples, count: _Terms) -> dict[str, Tensor]:
         """The squares of one sample, one gradient after the other."""
         parameters = {name: it.clone().requires_grad_() for name, it in self._parameters.items()}
         terms = self._terms(parameters, sample)
         weights = self._weights(terms.detach())
         totals = {name: torch.zeros_like(it) for name, it in self._totals.items()}
-        for place in range(rows.count):
+        for place in range(count.number):
             gradients = torch.autograd.grad(
                 terms[place], list(parameters.values()), retain_graph=True, allow_unused=True
             )
             for total, gradient in zip(totals.values(), gradients):
                 if gradient is not None:
-                    total += weights[place] * gradient.to(total.dtype).square()
+                    total.add_(weights[place] * gradient.to(total.dtype).square())
         return totals
 
     def _terms(self, parameters: Mapping[str, Tensor], sample: _Samples) -> Tensor:
@@ -225,10 +226,10 @@ class _Samples:
             yield _Samples([it[one] for it in self.tensors], self.labels[one], self.rebuilt)
 
 
-class _Rows(NamedTuple):
+class _Terms(NamedTuple):
     """How many terms a sample has, and how many of them are differentiated at a time."""
 
-    count: int
+    number: int
     together: int
 
 
@@ -262,7 +263,7 @@ def _require_classes(outputs: Tensor, targets: Tensor, size: int) -> None:
 
 def _require_single_samples(model: nn.Module) -> None:
     for name, part in model.named_modules():
-        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is None:
+        if isinstance(part, nn.modules.batchnorm._BatchNorm) and part.running_mean is None:  # noqa: SLF001 - their one base
             raise InvalidTask(
                 f"`{name}` takes its statistics from the batch, also in evaluation, so that single "
                 "samples have no gradients of their own. Merge by the optimizer's state, with "

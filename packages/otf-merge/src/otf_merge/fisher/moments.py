@@ -7,12 +7,15 @@ makes them smaller by about the batch's size, the same for all weights.
 
 from __future__ import annotations
 
+import functools
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
 from ..checkpoints.names import counterparts
+from ..checkpoints.torch_file import TorchFile
 from ..errors import InvalidInputs
 from ..family import is_averaged
 from .diagonal import Diagonal, Part
@@ -21,6 +24,7 @@ from .positions import assigned
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from ..checkpoints.checkpoint import Checkpoint
     from ..parents import Parent
 
 #: Where checkpoints keep optimizers' states: this project's and many others', Lightning's, and
@@ -70,7 +74,7 @@ def second_moments(parent: Parent) -> Moments | None:
 def _states(parent: Parent) -> Iterator[Mapping[str, Any]]:
     """Every optimizer's state dict in the checkpoint."""
     for key in KEYS:
-        value = parent.extra(key)
+        value = parent.extra(key)  # noqa: S610 - no Django
         if isinstance(value, Mapping) and not _is_state(value):
             value = list(value.values())
         found = [it for it in (value if isinstance(value, list) else [value]) if _is_state(it)]
@@ -97,7 +101,7 @@ def _parts(parent: Parent, state: Mapping[str, Any]) -> tuple[dict[str, Part], s
         )
     names = _names(parent, state, {index: it.shape for index, it in moments.items()})
     return (
-        {names[index]: it.part for index, it in moments.items() if it.step},
+        {names[index]: it.part_in(parent.checkpoint) for index, it in moments.items() if it.step},
         next(iter(moments.values())).optimizer,
     )
 
@@ -118,9 +122,12 @@ class _Moment(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         return tuple(self.tensor.shape)
 
-    @property
-    def part(self) -> Part:
-        return Part.of(self.tensor, self.factor, self.offset)
+    def part_in(self, checkpoint: Checkpoint) -> Part:
+        """The moment as it lies in the checkpoint's file, where it can be read in pieces."""
+        part = Part.of(self.tensor, self.factor, self.offset)
+        if not isinstance(checkpoint, TorchFile):
+            return part
+        return part._replace(read=functools.partial(checkpoint.elements, self.tensor))
 
 
 def _moment(values: Mapping[str, Any], group: Mapping[str, Any]) -> _Moment | None:
@@ -149,7 +156,7 @@ def _is_moment(values: Mapping[str, Any], key: str) -> bool:
 
 
 def _correction(decay: Any, step: float) -> float:
-    return 1 / (1 - float(decay) ** max(step, 1))
+    return 1.0 / (1.0 - math.pow(float(decay), max(step, 1.0)))
 
 
 # Whose moments they are
@@ -167,7 +174,8 @@ def _names(
     else:
         names = _names_by_order(parent, state, shapes)
     strange = [
-        index for index, shape in shapes.items()
+        index
+        for index, shape in shapes.items()
         if index not in names or parent.specs[names[index]].shape != shape
     ]
     if strange:
@@ -181,7 +189,7 @@ def _names(
 
 def _given_names(state: Mapping[str, Any]) -> dict[Any, str]:
     """The names that the state itself says: in `param_names`, or in the place of numbers."""
-    found = {}
+    found: dict[Any, str] = {}
     for group in state["param_groups"]:
         names = group.get("param_names") or [it for it in group["params"] if isinstance(it, str)]
         found.update(zip(group["params"], names))
@@ -191,10 +199,16 @@ def _given_names(state: Mapping[str, Any]) -> dict[Any, str]:
 def _names_by_order(
     parent: Parent, state: Mapping[str, Any], shapes: Mapping[Any, tuple[int, ...]]
 ) -> dict[Any, str]:
+    if parent.checkpoint.path.is_dir():
+        # Files of safetensors hold tensors in an order of their own.
+        raise InvalidInputs(
+            f"The optimizer's state in `{parent.label}` says nothing of names, and the folder "
+            f"nothing of their order. {_OTHERWISE}"
+        )
     groups = [group["params"] for group in state["param_groups"]]
     every = {index: shapes.get(index) for group in groups for index in group}
     names = _candidates(parent)
-    frozen = set(parent.extra("frozen") or ())
+    frozen = set(parent.extra("frozen") or ())  # noqa: S610 - no Django
     trained = {name: shape for name, shape in names.items() if parent.names[name] not in frozen}
     found = assigned(groups, every, trained)
     if found is None and frozen:

@@ -27,7 +27,7 @@ def assigned(
         before = len(found)
         for group in groups:
             earliest = _placed(group, shapes, names, found)
-            latest = _placed(group[::-1], shapes, dict(reversed(names.items())), found)
+            latest = _placed(group[::-1], shapes, dict(reversed(list(names.items()))), found)
             if earliest is None or latest is None:
                 return None
             # Both are ways to place the whole group, and no way goes before or beyond them.

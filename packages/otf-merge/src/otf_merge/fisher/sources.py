@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..checkpoints.checkpoint import TensorSpec
 from ..checkpoints.names import counterparts
 from ..errors import InvalidInputs, MissingNeed
-from ..evaluation import model_with, names_between
+from ..evaluation import model_with, names_in
 from ..family import is_averaged
-from ..progress import unwatched
+from ..progress import part_of, unwatched
 from .diagonal import Diagonal, Part, precision
 from .exact import Kind, exact_fisher
-from .moments import second_moments
+from .moments import Moments, second_moments
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
@@ -68,15 +68,168 @@ def fisher_sources(
     """
     if names is None:
         names = [name for name, spec in parents[0].specs.items() if is_averaged(spec.dtype)]
-    chosen = _chosen(source, files, task)
-    if chosen == "file":
+    if source == "file" or (source == "auto" and files):
         found, report = _from_files(parents, files)
-    elif chosen == "task":
-        found, report = _from_task(parents, task, kind, samples, seed, progress)
+    elif task is not None and (source == "task" or (source == "auto" and task.has_training_data)):
+        found, report = _from_task(parents, task, (kind, samples, seed), progress)
+    elif source == "task":
+        raise MissingNeed(
+            "The Fisher information was to be computed from the task's data, and there is no task. "
+            "Give it with --task module:function, or leave out source=task."
+        )
     else:
-        found, report = _from_optimizers(parents, asked=source == "optimizer")
+        found, report = _from_optimizers(parents)
     found = [_with_ties(diagonal, parents[0]) for diagonal in found]
-    covered = [it for it in names if all(it in diagonal.parts for diagonal in found)]
-    _require_shapes(parents, found, covered)
-    scaled = _scaled(parents, found, names, covered, normalize=normalize)
-    return FisherSources(tuple(scaled), report, _warnings(names, covered))
+    covered = [name for name in names if all(name in diagonal.parts for diagonal in found)]
+    _require_shapes(parents[0], found, covered)
+    scales = _scales(parents, found, covered, normalize=normalize)
+    even = _even(parents[0], [name for name in names if name not in set(covered)])
+    scaled = [diagonal.scaled(scale, even) for diagonal, scale in zip(found, scales)]
+    return FisherSources(tuple(scaled), report, [_told_of(even)] if even else [])
+
+
+# The three ways
+
+
+def _from_files(
+    parents: Sequence[Parent], files: Sequence[Checkpoint]
+) -> tuple[list[Diagonal], dict[str, Any]]:
+    if len(files) != len(parents):
+        raise InvalidInputs(
+            f"There are {len(parents)} checkpoints and {len(files)} files of Fisher information. "
+            "Give one for each checkpoint, in their order."
+        )
+    found = []
+    for parent, file in zip(parents, files):
+        theirs = counterparts(list(parents[0].names), list(file.specs))
+        if not theirs:
+            raise InvalidInputs(
+                f"`{file.path}` has none of the tensors of `{parent.label}`. A file of Fisher "
+                "information holds tensors of the same names and shapes as the weights."
+            )
+        parts = {
+            name: Part.stored_in(file, own)
+            for name, own in theirs.items()
+            if file.specs[own].dtype.is_floating_point
+        }
+        found.append(Diagonal(file.path, parts))
+    return found, {"source": "file", "files": [file.path.name for file in files]}
+
+
+def _from_task(
+    parents: Sequence[Parent],
+    task: Task,
+    chosen: tuple[Kind, int, int],
+    progress: Progress,
+) -> tuple[list[Diagonal], dict[str, Any]]:
+    kind, samples, seed = chosen
+    found, counts, reasons = [], [], set()
+    for place, parent in enumerate(parents):
+        state = dict(parent.tensors())
+        model = model_with(task, state)
+        data = task.data_of(place, len(parents))
+        watched = part_of(progress, place, len(parents))
+        exact = exact_fisher(model, data, task, samples, kind, seed, watched)
+        theirs = names_in(model, state)
+        parts = {theirs[it]: Part.of(tensor) for it, tensor in exact.diagonal.items()}
+        found.append(Diagonal(parent.checkpoint.path, parts))
+        counts.append(exact.samples)
+        reasons.add(exact.one_by_one)
+    report: dict[str, Any] = {"source": "task", "kind": kind, "samples": counts}
+    if any(reasons):
+        report["one_by_one"] = "; ".join(sorted(reasons - {""}))
+    return found, report
+
+
+def _from_optimizers(parents: Sequence[Parent]) -> tuple[list[Diagonal], dict[str, Any]]:
+    moments: list[Moments] = []
+    without = []
+    for parent in parents:
+        found = second_moments(parent)
+        if found is None:
+            without.append(parent.label)
+        else:
+            moments.append(found)
+    if without:
+        raise MissingNeed(
+            "Fisher merging needs to know how much each weight matters, and there is nothing to "
+            f"tell it for {_listed(without)}. There are three ways: --fisher FILES, one for each "
+            "checkpoint, with tensors of the same names; --task module:function, to compute it from "
+            "data; or training checkpoints that hold the state of an optimizer such as Adam, whose "
+            "second moments then stand for it."
+        )
+    report = {"source": "optimizer", "optimizers": [it.optimizer for it in moments]}
+    return [it.diagonal for it in moments], report
+
+
+# One unit, and what is not covered
+
+
+def _with_ties(diagonal: Diagonal, first: Parent) -> Diagonal:
+    """The diagonal with the same information under every name of a tensor."""
+    parts = dict(diagonal.parts)
+    ours = {own: name for name, own in first.names.items()}
+    for group in first.checkpoint.ties:
+        names = [ours[own] for own in group if own in ours]
+        known = next((parts[name] for name in names if name in parts), None)
+        if known is not None:
+            for name in names:
+                parts.setdefault(name, known)
+    return Diagonal(diagonal.path, parts)
+
+
+def _require_shapes(first: Parent, found: Sequence[Diagonal], covered: Collection[str]) -> None:
+    for diagonal in found:
+        for name in covered:
+            shape, wanted = diagonal.specs[name].shape, first.specs[name].shape
+            if shape != wanted:
+                raise InvalidInputs(
+                    f"The Fisher information of `{name}` from `{diagonal.path.name}` has the shape "
+                    f"{list(shape)}, and the tensor has {list(wanted)}. It has one number for each "
+                    "weight: give that of the same model."
+                )
+
+
+def _scales(
+    parents: Sequence[Parent],
+    found: Sequence[Diagonal],
+    covered: Collection[str],
+    *,
+    normalize: bool,
+) -> list[float]:
+    """What each diagonal is divided by: its root mean square, or that of all together."""
+    squares = [diagonal.mean_square(covered) for diagonal in found]
+    for parent, square in zip(parents, squares):
+        if not square:
+            raise InvalidInputs(
+                f"The Fisher information of `{parent.label}` is zero everywhere, so that it says "
+                "nothing. Where a task is given, look whether its outputs depend on the weights, or "
+                "take kind=true or more samples."
+            )
+    roots = [math.sqrt(square) for square in squares]
+    if normalize:
+        return roots
+    return [math.sqrt(sum(squares) / len(squares))] * len(roots)
+
+
+def _even(first: Parent, names: Collection[str]) -> dict[str, TensorSpec]:
+    return {
+        name: TensorSpec(precision(first.specs[name].dtype), first.specs[name].shape)
+        for name in names
+        if name in first.specs
+    }
+
+
+def _told_of(even: Mapping[str, TensorSpec]) -> str:
+    return (
+        f"{len(even)} tensor{'s have' if len(even) > 1 else ' has'} no Fisher information in every "
+        f"checkpoint, as is the case of frozen parameters and buffers, and "
+        f"{'were' if len(even) > 1 else 'was'} averaged by the weights: {_listed(list(even))}."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    shown = [f"`{name}`" for name in names[:_NAMED]]
+    if len(names) > _NAMED:
+        shown.append(f"and {len(names) - _NAMED} more")
+    return ", ".join(shown)

@@ -6,6 +6,7 @@ from .dare_linear import dare_linear
 from .dare_ties import dare_ties
 from .della import della
 from .ema import ema
+from .fisher import fisher
 from .karcher import karcher
 from .linear import linear
 from .model_stock import model_stock
@@ -23,6 +24,7 @@ BUILT_IN = (
     dare_ties,
     della,
     ema,
+    fisher,
     karcher,
     linear,
     model_stock,

@@ -44,7 +44,7 @@ class Band(Cutoffs):
         self.beta = left_out(density + self.gamma)
         super().__init__([self.beta, left_out(self.gamma)], scope)
 
-    def _ranks(self, count: Tensor) -> Tensor:
+    def ranks(self, count: Tensor) -> Tensor:
         below, above = ((it * count).floor().to(torch.int64) for it in (self.beta, self.gamma))
         return torch.cat([below, (count - 1 - above).clamp_(min=0)], dim=1)
 

@@ -15,12 +15,19 @@ def combination(tensors: Sequence[Tensor], coefficients: Sequence[float]) -> Ten
 
     A coefficient of zero leaves its tensor out altogether, even where that is not finite.
     """
-    # -0.0 and not 0.0: it is the number that changes nothing when added, not even the sign of -0.0.
-    total: Tensor | None = None
-    for tensor, coefficient in zip(tensors, coefficients):
-        if coefficient:
-            total = tensor * coefficient if total is None else total.add_(tensor, alpha=coefficient)
-    return torch.full_like(tensors[0], -0.0) if total is None else total
+    parts = [(tensor, it) for tensor, it in zip(tensors, coefficients) if it]
+    if not parts:
+        # -0.0 and not 0.0: the number that changes nothing when added, not even the sign of -0.0.
+        return torch.full_like(tensors[0], -0.0)
+    (first, factor), *others = parts
+    if factor == 1 and others:
+        (second, other), *others = others
+        total = torch.add(first, second, alpha=other)
+    else:
+        total = first * factor
+    for tensor, coefficient in others:
+        total.add_(tensor, alpha=coefficient)
+    return total
 
 
 @merge_method(
@@ -39,8 +46,8 @@ def linear(tensors: Sequence[Tensor], *, weights: Sequence[float]) -> Tensor:
     The sum is taken in the tensors' dtype, which is wider than the stored one. That leaves one
     rounding at the end, so copies of a model average to exactly that model.
     """
-    # In units of the greatest weight first, so that the sum of weights near the end of the range of
-    # numbers stays in it.
+    # In units of the greatest weight, so that weights near the ends of the range of numbers do not
+    # take the products out of it, and equal ones are added up as they are and divided once.
     greatest = max(weights)
-    total = sum(weight / greatest for weight in weights)
-    return combination(tensors, [weight / greatest / total for weight in weights])
+    shares = [weight / greatest for weight in weights]
+    return combination(tensors, shares).div_(sum(shares))

@@ -1,0 +1,1 @@
+"""What merging does on real data: one file a table, and what they share."""

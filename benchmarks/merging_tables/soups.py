@@ -1,0 +1,88 @@
+"""3.1: eight fine-tunes of one base with settings drawn at random, souped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import List
+
+import torch
+from otf_merge import merge
+from otf_merge.task import Task
+from torch import Tensor
+
+from .digits import CLASSES, Samples, digits, dice
+from .printing import Figures, column, mean, plus_minus, table
+from .training import Trained, fresh, mean_of_outputs, mlp, percent, percent_of
+
+TITLE = "Model soups"
+SEEDS = 20
+
+COUNT = 8
+WRONG = 0.15
+
+
+def measure(seed: int, folder: Path) -> Figures:
+    split = digits(seed)
+    task = Task(model=mlp, validation=split.validation.whole(), train=split.train.batches())
+    test = split.test.whole()
+    start = Trained(fresh(mlp, seed, 1)).train(split.train.part(0, 150), 150, dice(seed, 2))
+    tuned = _tuned(start, _mislabelled(split.train, dice(seed, 3)), seed)
+    paths = [it.save(folder / f"tune{place}.pt") for place, it in enumerate(tuned)]
+    models = [it.model for it in tuned]
+    alone = [percent_of(it, task, test) for it in models]
+    decided = [percent_of(it, task, task.validation) for it in models]
+    x, y = test[0]
+    report = {}
+    greedy = merge(paths, method="greedy-soup", task=task, threads=1)
+    return {
+        "Base": percent_of(start.model, task, test),
+        "Mean of the eight": mean(alone),
+        "Best of the eight by validation": alone[decided.index(max(decided))],
+        "Uniform soup (`linear`)": percent(task, merge(paths, threads=1), test),
+        "Greedy soup (`greedy-soup`)": percent(task, greedy, test),
+        "Mean of the eight's logits": _right(mean_of_outputs(models, x), y),
+    }
+
+
+def _mislabelled(data: Samples, draws: torch.Generator) -> Samples:
+    """The same images, a share of them with a class drawn at random."""
+    wrong = torch.rand(len(data.y), generator=draws) < WRONG
+    drawn = torch.randint(0, CLASSES, data.y.shape, generator=draws)
+    return Samples(data.x, torch.where(wrong, drawn, data.y))
+
+
+def _tuned(start: Trained, data: Samples, seed: int) -> List[Trained]:
+    """Fine-tunes with a rate of 10 to the power of -3.7 to -2.5, and other settings drawn."""
+    draws = dice(seed, 4)
+
+    def one_of(*values: float) -> float:
+        return values[int(torch.randint(0, len(values), (), generator=draws))]
+
+    found = []
+    for place in range(COUNT):
+        rate = 10 ** (-3.7 + 1.2 * float(torch.rand((), generator=draws)))
+        steps, decay = int(one_of(200, 400, 600)), one_of(0, 1e-4, 1e-3)
+        noise, smoothing = one_of(0, 0.1, 0.2), one_of(0, 0.1)
+        tune = start.fork(rate, decay)
+        tune.train(data, steps, dice(seed, 10 + place), noise=noise, smoothing=smoothing)
+        found.append(tune)
+    return found
+
+
+def _right(logits: Tensor, y: Tensor) -> float:
+    return 100 * float((logits.argmax(1) == y).double().mean())
+
+
+def told(runs: List[Figures]) -> str:
+    rows = [[row, plus_minus(column(runs, row), 2)] for row in runs[0]]
+    greedy, best = (
+        column(runs, row) for row in ("Greedy soup (`greedy-soup`)", "Best of the eight by validation")
+    )
+    gains = [one - other for one, other in zip(greedy, best)]
+    won = sum(it > 0 for it in gains)
+    lost = sum(it < 0 for it in gains)
+    return (
+        table(["", "test accuracy, %"], rows)
+        + f"\n\nGreedy over best: {plus_minus(gains, 2)}; {won} wins, {lost} losses, "
+        f"{len(gains) - won - lost} ties."
+    )
