@@ -68,6 +68,21 @@ def e2e(session: nox.Session) -> None:
 
 
 @nox.session
+def peers(session: nox.Session) -> None:
+    """Compare merges, tensor by tensor, with mergekit's and PEFT's (on Python 3.10 and newer)."""
+    # Together, and torch first: mergekit and PEFT need it, and so it is the pinned one.
+    pip_install(
+        session,
+        "torch",
+        "mergekit==0.1.5",
+        "peft==0.21.2",
+        "pytest",
+        *paths("otf-merge", editable=False),
+    )
+    session.run("pytest", "tests/peers", *session.posargs)
+
+
+@nox.session
 def lint(session: nox.Session) -> None:
     """Check the style of Python and TypeScript."""
     pip_install(session, "ruff")

@@ -14,16 +14,30 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .errors import MergeError, MergeWarning
     from .merging import merge
-    from .registry import MergeMethod, merge_method
+    from .parameters import Range
+    from .registry import MergeMethod, merge_method, model_method
+    from .task import Task
 
-__all__ = ["MergeError", "MergeMethod", "MergeWarning", "merge", "merge_method"]
+__all__ = [
+    "MergeError",
+    "MergeMethod",
+    "MergeWarning",
+    "Range",
+    "Task",
+    "merge",
+    "merge_method",
+    "model_method",
+]
 
 _MODULES = {
     "MergeError": ".errors",
     "MergeMethod": ".registry",
     "MergeWarning": ".errors",
+    "Range": ".parameters",
+    "Task": ".task",
     "merge": ".merging",
     "merge_method": ".registry",
+    "model_method": ".registry",
 }
 
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from ..checkpoints.checkpoint import TensorSpec
-from ..checkpoints.names import counterparts
 from ..errors import InvalidInputs, MissingNeed
-from ..evaluation import model_with, names_in
+from ..evaluation import model_with, names_between, names_in
 from ..family import is_averaged
 from ..progress import part_of, unwatched
 from .diagonal import Diagonal, Part, precision
@@ -101,15 +100,15 @@ def _from_files(
         )
     found = []
     for parent, file in zip(parents, files):
-        theirs = counterparts(list(parents[0].names), list(file.specs))
-        if not theirs:
+        ours = names_between(list(file.specs), list(parents[0].names))
+        if not ours:
             raise InvalidInputs(
                 f"`{file.path}` has none of the tensors of `{parent.label}`. A file of Fisher "
                 "information holds tensors of the same names and shapes as the weights."
             )
         parts = {
             name: Part.stored_in(file, own)
-            for name, own in theirs.items()
+            for own, name in ours.items()
             if file.specs[own].dtype.is_floating_point
         }
         found.append(Diagonal(file.path, parts))

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from ..batches import first_samples, moved, size_of
-from ..checkpoints.names import counterparts
 from ..errors import InvalidInputs, InvalidTask, MissingNeed
-from ..evaluation import device_of, in_modes_of, model_with, names_in
+from ..evaluation import device_of, in_modes_of, model_with, names_between, names_in
 from ..progress import part_of, unwatched
 from ..randomness import seeded
 from ..task import users_code
@@ -139,10 +138,10 @@ def _from_checkpoints(parents: Sequence[Parent]) -> list[Grams]:
 
 def _as_in(first: Parent, parent: Parent, grams: Grams) -> Grams:
     """The Gram matrices under the first checkpoint's names."""
-    theirs = counterparts(list(first.names), list(grams))
-    if not theirs:
+    ours = names_between(list(grams), list(first.names))
+    if not ours:
         raise InvalidInputs(
             f"The Gram matrices for `{parent.label}` are of none of its tensors: they are of "
             f"`{next(iter(grams))}`, for example. Give those of the same model."
         )
-    return grams.renamed(theirs)
+    return grams.renamed({name: theirs for theirs, name in ours.items()})
