@@ -1,7 +1,7 @@
 """What merge methods do on real data: tables from scikit-learn's digits.
 
-    python benchmarks/merging.py                     # all tables, each with its own number of seeds
-    python benchmarks/merging.py domains dare --seeds 2
+python benchmarks/merging.py                     # all tables, each with its own number of seeds
+python benchmarks/merging.py domains dare --seeds 2
 """
 
 from __future__ import annotations
@@ -20,7 +20,9 @@ TABLES = ("soups", "domains", "fisher", "dare", "adapters", "alignment", "batchn
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("tables", nargs="*", metavar="TABLE", help=", ".join(TABLES))
     parser.add_argument("--seeds", type=int, help="how many, instead of each table's own number")
     asked = parser.parse_args()

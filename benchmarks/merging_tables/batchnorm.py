@@ -9,7 +9,7 @@ from otf_merge import merge
 from otf_merge.task import Task
 from torch import nn
 
-from .digits import CLASSES, PIXELS, digits, dice
+from .digits import CLASSES, PIXELS, dice, digits
 from .printing import Figures, column, mean, plus_minus, table
 from .training import Trained, fresh, percent, percent_of
 
@@ -41,9 +41,7 @@ def normalised() -> nn.Module:
 
 def measure(seed: int, folder: Path) -> Figures:
     split = digits(seed)
-    task = Task(
-        model=normalised, validation=split.validation.whole(), train=split.train.batches()
-    )
+    task = Task(model=normalised, validation=split.validation.whole(), train=split.train.shuffled())
     test = split.test.whole()
     figures: Figures = {}
     for setting, given in SETTINGS.items():

@@ -10,8 +10,8 @@ from otf_merge.evaluation import evaluate, model_with
 from otf_merge.preparing import prepared
 from otf_merge.request import Machine, Request
 
-from .digits import digits, dice, in_domains
-from .domains import based, domain_task
+from .digits import dice, digits, in_domains
+from .experts import based, domain_task
 from .printing import Figures, column, mean, plus_minus, table
 from .training import percent, percent_of
 
@@ -43,7 +43,7 @@ def measure(seed: int, folder: Path) -> Figures:
         own = [percent_of(it.model, task, part.whole()) for it, part in zip(found, tests)]
         figures[f"own/{length}"] = mean(own)
         figures[f"gain/{length}"] = percent(task, merge(paths, threads=1), test) - base
-        regmean = merge(paths, method="regmean", task=task, threads=1)
+        regmean = merge(paths, method="regmean", alpha=1.0, task=task, threads=1)
         figures[f"regmean/{length}"] = percent(task, regmean, test)
         with prepared(Request(inputs=paths), Machine(threads=1)) as preparation:
             figures[f"score/{length}"] = 1e3 * preparation.report["assessment"]["collapse_score"]
@@ -51,9 +51,7 @@ def measure(seed: int, folder: Path) -> Figures:
         both = [batch for it in tests[:2] for batch in it.whole()]
         for place in LINE:
             weights = merge(paths[:2], weights=[1 - place, place], threads=1)
-            figures[f"line/{length}/{place}"] = evaluate(
-                model_with(task, weights), task, both
-            ).loss
+            figures[f"line/{length}/{place}"] = evaluate(model_with(task, weights), task, both).loss
     return figures
 
 
@@ -61,8 +59,8 @@ def told(runs: List[Figures]) -> str:
     rows = {
         "Expert on its own domain, %": ("own", 1),
         "Average less base, points": ("gain", 1),
-        "RegMean, %": ("regmean", 1),
-        "Collapse score × 1000": ("score", 2),
+        "RegMean (alpha 1), %": ("regmean", 1),
+        "Collapse score in thousandths": ("score", 2),
     }
     lengths = table(
         ["steps per expert", *map(str, LENGTHS)],

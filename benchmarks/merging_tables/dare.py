@@ -10,8 +10,8 @@ import torch
 from otf_merge import MergeWarning, merge
 from otf_merge.task import Task
 
-from .digits import digits, dice, in_domains
-from .domains import STEPS, based
+from .digits import dice, digits, in_domains
+from .experts import STEPS, based
 from .printing import Figures, column, mean, plus_minus, table
 from .training import Trained, mlp, percent, percent_of
 

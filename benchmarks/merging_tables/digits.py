@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import Callable, Dict, List, NamedTuple, Tuple
+from typing import Callable, Dict, Iterator, List, NamedTuple, Tuple
 
 import torch
 from sklearn.datasets import load_digits
@@ -32,9 +32,24 @@ class Samples(NamedTuple):
         """All of them, in order, as a task's data."""
         return list(zip(self.x.split(size), self.y.split(size)))
 
+    def shuffled(self) -> Shuffled:
+        """All of them in an order of each time's own, as data to train on."""
+        return Shuffled(self)
+
     def whole(self) -> List[Batch]:
         """All of them as one batch."""
         return [(self.x, self.y)]
+
+
+class Shuffled:
+    """Batches of 64 in random order, as a loader gives them that shuffles."""
+
+    def __init__(self, samples: Samples) -> None:
+        self._samples = samples
+
+    def __iter__(self) -> Iterator[Batch]:
+        order = torch.randperm(len(self._samples.y))
+        return iter(Samples(self._samples.x[order], self._samples.y[order]).batches())
 
 
 class Split(NamedTuple):
@@ -43,7 +58,7 @@ class Split(NamedTuple):
     test: Samples
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def _all() -> Tuple[Tensor, Tensor]:
     found = load_digits()
     return torch.tensor(found.data / 16, dtype=torch.float32), torch.tensor(found.target)

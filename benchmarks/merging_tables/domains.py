@@ -3,102 +3,66 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Sequence
+from typing import Any, Dict, List
 
 from otf_merge import merge
-from otf_merge.evaluation import evaluate
-from otf_merge.task import Task
 
-from .digits import Split, digits, dice, in_domains, together
-from .printing import Figures, column, plus_minus, table
-from .training import Trained, fresh, mean_of_outputs, mlp, percent, percent_of
+from . import fisher
+from .digits import dice, in_domains, together
+from .experts import STEPS, Experts, experts
+from .printing import Figures, column, mean, plus_minus, table
+from .training import mean_of_outputs, percent, percent_of, right
 
 TITLE = "Four digit domains, one expert each"
 SEEDS = 8
 
-STEPS = 400
 SCALES = (0.05, 0.1, 0.15, 0.2, 0.3, 0.4, 0.6, 0.8, 1.0)
 
 
-class Experts(NamedTuple):
-    """A base that has seen a little of every domain, and experts that went on in one each.
-
-    `paths` are the experts' training checkpoints, `base` the base's.
-    """
-
-    split: Split
-    start: Trained
-    experts: List[Trained]
-    base: Path
-    paths: List[Path]
-    task: Task
-
-    @property
-    def test(self) -> List[Any]:
-        return [batch for it in in_domains(self.split.test) for batch in it.whole()]
+def _based(method: str, **options: Any) -> Dict[str, Any]:
+    return {"method": method, "base": True, **options}
 
 
-def based(seed: int) -> Trained:
-    """300 steps on 60 images of each domain, others in each."""
-    parts = in_domains(digits(seed).train)
-    few = together([it.part(60 * place, 60) for place, it in enumerate(parts)])
-    return Trained(fresh(mlp, seed, 1)).train(few, 300, dice(seed, 2))
+def _tuned(method: str, **options: Any) -> Dict[str, Any]:
+    return _based(method, task=True, search={"scale": SCALES}, **options)
 
 
-def domain_task(split: Split, *, owned: bool = True) -> Task:
-    """All domains; where they are `owned`, it is known which expert learned from which."""
-    parts = in_domains(split.train)
-    return Task(
-        model=mlp,
-        train=together(parts).batches(),
-        validation=[batch for it in in_domains(split.validation) for batch in it.whole()],
-        domains=[it.batches() for it in parts] if owned else None,
-    )
+def _distilled(teacher: str, **options: Any) -> Dict[str, Any]:
+    return {"method": "distill", "teacher": teacher, "task": True, **options}
 
 
-def experts(seed: int, folder: Path, steps: int = STEPS) -> Experts:
-    split = digits(seed)
-    start = based(seed)
-    found = [
-        start.fork().train(it, steps, dice(seed, 10 + place))
-        for place, it in enumerate(in_domains(split.train))
-    ]
-    paths = [it.save(folder / f"expert{place}.pt") for place, it in enumerate(found)]
-    base = start.save(folder / "base.pt")
-    return Experts(split, start, found, base, paths, domain_task(split))
-
-
-#: A row of the table: the method, its parameters, what is searched, whether there is a base.
+#: The rows: a method with its parameters, or with what is searched for them on validation data.
 METHODS: Dict[str, Dict[str, Any]] = {
     "Uniform average (`linear`)": {"method": "linear"},
-    "Task arithmetic, scale tuned": {"method": "task-arithmetic", "search": {"scale": SCALES}},
-    "Task arithmetic, scale .3": {"method": "task-arithmetic", "scale": 0.3},
-    "Task arithmetic, scale 1": {"method": "task-arithmetic"},
-    "TIES 20 %, scale tuned": {"method": "ties", "search": {"scale": SCALES}},
-    "TIES 20 %, scale 1": {"method": "ties"},
-    "DARE .5, sum at .3": {"method": "dare-linear", "drop_rate": 0.5, "scale": 0.3},
-    "DARE .9, sum at .3": {"method": "dare-linear", "drop_rate": 0.9, "scale": 0.3},
-    "DARE .5, scale tuned": {
-        "method": "dare-linear", "drop_rate": 0.5, "search": {"scale": SCALES},
-    },
-    "Breadcrumbs, scale tuned": {"method": "breadcrumbs", "search": {"scale": SCALES}},
-    "DELLA, scale tuned": {"method": "della", "search": {"scale": SCALES}},
-    "Model stock": {"method": "model-stock"},
     "Multi-slerp": {"method": "multislerp"},
     "Karcher mean": {"method": "karcher"},
-    "Karcher mean of the deltas": {"method": "karcher", "base": True},
+    "Model stock": {"method": "model-stock", "base": True},
+    "Task arithmetic, scale tuned": _tuned("task-arithmetic"),
+    "Task arithmetic, scale .3": _based("task-arithmetic", scale=0.3),
+    "Task arithmetic, scale 1": _based("task-arithmetic"),
+    "TIES 20 %, scale tuned": _tuned("ties"),
+    "TIES 20 %, scale 1": _based("ties"),
+    "DARE .5, sum at .3": _based("dare-linear", drop_rate=0.5, scale=0.3),
+    "DARE .9, sum at .3": _based("dare-linear", drop_rate=0.9, scale=0.3),
+    "DARE .5, scale tuned": _tuned("dare-linear", drop_rate=0.5),
+    "DARE .5 and TIES, scale tuned": _tuned("dare-ties", drop_rate=0.5),
+    "DELLA, scale tuned": _tuned("della"),
+    "Breadcrumbs, scale tuned": _tuned("breadcrumbs"),
+    "RegMean, alpha 1": {"method": "regmean", "alpha": 1.0, "task": True},
+    "RegMean, alpha .9": {"method": "regmean", "alpha": 0.9, "task": True},
+    "RegMean, alpha .5": {"method": "regmean", "alpha": 0.5, "task": True},
+    "Distilled, each domain from its own expert": _distilled("domain"),
+    "Distilled so, without labels": _distilled("domain", alpha=1.0),
+    "Distilled from the mean logits": _distilled("logits"),
+    "Distilled from the mean logits, without labels": _distilled("logits", alpha=1.0),
 }
-_WITHOUT_BASE = ("linear", "multislerp", "karcher")
 
 
-def merged(found: Experts, *, method: str, base: bool = False, **options: Any) -> float:
+def merged(found: Experts, **options: Any) -> float:
     """The test accuracy of what the experts' files merge to."""
-    if base or method not in _WITHOUT_BASE:
-        options["base"] = found.base
-    if "search" in options:
-        options["task"] = found.task
-    weights = merge(found.paths, method=method, threads=1, **options)
-    return percent(found.task, weights, found.test)
+    given = {"base": found.base, "task": found.task}
+    named = {key: given[key] if value is True else value for key, value in options.items()}
+    return percent(found.task, merge(found.paths, threads=1, **named), found.test)
 
 
 def measure(seed: int, folder: Path) -> Figures:
@@ -108,20 +72,26 @@ def measure(seed: int, folder: Path) -> Figures:
     shown = [
         [percent_of(it.model, found.task, [batch]) for batch in found.test] for it in found.experts
     ]
-    models = [it.model for it in found.experts]
-    figures = {
+    variants = fisher.accuracies(found, folder, fisher.of_batches(found))
+    return {
         "Base": percent_of(found.start.model, found.task, found.test),
-        "Expert on its own domain": _mean([row[place] for place, row in enumerate(shown)]),
-        "Expert over all domains": _mean([_mean(row) for row in shown]),
+        "Expert on its own domain": mean([row[place] for place, row in enumerate(shown)]),
+        "Expert over all domains": mean([mean(row) for row in shown]),
         "Jointly trained": percent_of(joint.model, found.task, found.test),
-        "Probability ensemble of the experts": _mean(
-            [
-                100 * float((mean_of_outputs(models, x, _softmax).argmax(1) == y).double().mean())
-                for x, y in found.test
-            ]
-        ),
+        "The experts' mean probabilities": _ensemble(found),
+        **{name: merged(found, **options) for name, options in METHODS.items()},
+        **{f"Fisher: {name}": accuracy for name, accuracy in variants.items()},
     }
-    return {**figures, **{name: merged(found, **it) for name, it in METHODS.items()}}
+
+
+def _ensemble(found: Experts) -> float:
+    models = [it.model for it in found.experts]
+    return mean(
+        [
+            right(mean_of_outputs(models, x, lambda logits: logits.softmax(-1)), y)
+            for x, y in found.test
+        ]
+    )
 
 
 def told(runs: List[Figures]) -> str:
@@ -129,11 +99,3 @@ def told(runs: List[Figures]) -> str:
         ["method", "test accuracy, %"],
         [[row, plus_minus(column(runs, row))] for row in runs[0]],
     )
-
-
-def _mean(values: Sequence[float]) -> float:
-    return sum(values) / len(values)
-
-
-def _softmax(logits: Any) -> Any:
-    return logits.softmax(-1)

@@ -14,9 +14,9 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from .digits import in_domains
-from .domains import Experts, experts
+from .experts import Experts, experts
 from .printing import Figures, column, plus_minus, table
-from .training import mlp, percent
+from .training import percent
 
 TITLE = "Fisher information: exact, from labels, from batches, and free"
 SEEDS = 8
@@ -138,9 +138,7 @@ def told(runs: List[Figures]) -> str:
     for name in ("Uniform average", *VARIANTS, _ADDED):
         like = f"like/{name}"
         alike = plus_minus(column(runs, like), 2) if like in runs[0] else ""
-        rows.append(
-            [name, plus_minus(column(runs, name)), "1" if name == _EXACT else alike]
-        )
+        rows.append([name, plus_minus(column(runs, name)), "1" if name == _EXACT else alike])
     return (
         table(["Fisher information", "test accuracy, %", "correlation of logarithms"], rows)
         + f"\n\nThe constant of the last row shrinks {plus_minus(column(runs, 'shrunk'))} % of the "

@@ -8,11 +8,10 @@ from typing import List
 import torch
 from otf_merge import merge
 from otf_merge.task import Task
-from torch import Tensor
 
-from .digits import CLASSES, Samples, digits, dice
+from .digits import CLASSES, Samples, dice, digits
 from .printing import Figures, column, mean, plus_minus, table
-from .training import Trained, fresh, mean_of_outputs, mlp, percent, percent_of
+from .training import Trained, fresh, mean_of_outputs, mlp, percent, percent_of, right
 
 TITLE = "Model soups"
 SEEDS = 20
@@ -23,7 +22,7 @@ WRONG = 0.15
 
 def measure(seed: int, folder: Path) -> Figures:
     split = digits(seed)
-    task = Task(model=mlp, validation=split.validation.whole(), train=split.train.batches())
+    task = Task(model=mlp, validation=split.validation.whole(), train=split.train.shuffled())
     test = split.test.whole()
     start = Trained(fresh(mlp, seed, 1)).train(split.train.part(0, 150), 150, dice(seed, 2))
     tuned = _tuned(start, _mislabelled(split.train, dice(seed, 3)), seed)
@@ -32,7 +31,6 @@ def measure(seed: int, folder: Path) -> Figures:
     alone = [percent_of(it, task, test) for it in models]
     decided = [percent_of(it, task, task.validation) for it in models]
     x, y = test[0]
-    report = {}
     greedy = merge(paths, method="greedy-soup", task=task, threads=1)
     return {
         "Base": percent_of(start.model, task, test),
@@ -40,7 +38,7 @@ def measure(seed: int, folder: Path) -> Figures:
         "Best of the eight by validation": alone[decided.index(max(decided))],
         "Uniform soup (`linear`)": percent(task, merge(paths, threads=1), test),
         "Greedy soup (`greedy-soup`)": percent(task, greedy, test),
-        "Mean of the eight's logits": _right(mean_of_outputs(models, x), y),
+        "Mean of the eight's logits": right(mean_of_outputs(models, x), y),
     }
 
 
@@ -69,14 +67,11 @@ def _tuned(start: Trained, data: Samples, seed: int) -> List[Trained]:
     return found
 
 
-def _right(logits: Tensor, y: Tensor) -> float:
-    return 100 * float((logits.argmax(1) == y).double().mean())
-
-
 def told(runs: List[Figures]) -> str:
     rows = [[row, plus_minus(column(runs, row), 2)] for row in runs[0]]
     greedy, best = (
-        column(runs, row) for row in ("Greedy soup (`greedy-soup`)", "Best of the eight by validation")
+        column(runs, row)
+        for row in ("Greedy soup (`greedy-soup`)", "Best of the eight by validation")
     )
     gains = [one - other for one, other in zip(greedy, best)]
     won = sum(it > 0 for it in gains)

@@ -90,3 +90,8 @@ def mean_of_outputs(
     """The mean over the models of their logits, or of what `after` makes of them."""
     with torch.no_grad():
         return torch.stack([after(model(x)) for model in models]).mean(0)
+
+
+def right(outputs: Tensor, y: Tensor) -> float:
+    """The share of rows whose greatest output is the class's, in percent."""
+    return 100 * float((outputs.argmax(1) == y).double().mean())

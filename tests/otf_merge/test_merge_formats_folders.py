@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any, Callable
 
 import pytest
 import torch
+from otf_merge import MergeWarning, merge
 from otf_merge.checkpoints.checkpoint import Checkpoint
 from otf_merge.checkpoints.destination import destination
 from otf_merge.checkpoints.formats import open_checkpoint
 from otf_merge.checkpoints.weights_folder import WeightsFolder
 from otf_merge.errors import OutputRefused, UnreadableInput
+from otf_merge.merging import merge_into_file
+from otf_merge.request import Request
 from safetensors import safe_open
 from safetensors.torch import load_file
 
@@ -311,3 +315,49 @@ def test_an_adapter_is_written_with_the_rank_it_has_now(opened: Open, save: Save
     with pytest.raises(OutputRefused, match="An adapter is one file"):
         destination("shards/").write(contents_of(merged), first, shard_size=10)
     assert not Path("shards").exists()
+
+
+# From end to end
+
+
+def test_folders_are_merged_into_a_folder(opened: Open, sharded: Path, save: Save) -> None:
+    other = Path("other")
+    other.mkdir()
+    save("other/model.safetensors", {**STATE, "embed": STATE["embed"] + 2})
+    with pytest.warns(MergeWarning) as warned:
+        output = merge([sharded, other], output="out/")
+    told = " ".join(str(warning.message) for warning in warned)
+    assert "`modeling_mine.py`, which is not copied" in told
+    assert "`optimizer.pt`" in told
+    result = opened(Path(output))
+    assert_same(state_of(result), {**STATE, "embed": STATE["embed"] + 1})
+    assert result.layout == LAYOUT
+    assert (Path(output) / "config.json").read_text() == CONFIG
+    inputs = json.loads((Path(output) / "otf_merge.json").read_text())["inputs"]
+    assert [entry["file"] for entry in inputs] == ["hf", "other"]
+    assert inputs[1]["sha256"] == {
+        "model.safetensors": hashlib.sha256((other / "model.safetensors").read_bytes()).hexdigest()
+    }
+
+
+def test_a_folder_of_folders_is_merged_and_not_its_own_result(
+    save: Save, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, value in ((1, 0.0), (2, 1.0)):
+        Path(f"out/checkpoint-{number}").mkdir(parents=True)
+        save(f"out/checkpoint-{number}/model.safetensors", {"w": torch.full((3,), value)})
+    monkeypatch.chdir("out")
+    for _ in range(2):
+        written = merge_into_file(Request([Path()]), force=True)
+        assert written.output == Path("merged")
+        assert [path.name for path in written.inputs] == ["checkpoint-1", "checkpoint-2"]
+    assert opened(Path("merged")).read("w").tolist() == [0.5, 0.5, 0.5]
+
+
+def test_formats_are_mixed(save: Save, sharded: Path) -> None:
+    save("a.pt", {"model": {f"module.{name}": it + 2 for name, it in STATE.items()}})
+    for beside in ("optimizer.pt", "trainer_state.json"):
+        (sharded / beside).unlink()
+    state = merge([sharded, "a.pt"], skip=["count"])
+    assert list(state) == list(STATE)
+    assert torch.equal(state["embed"], STATE["embed"] + 1)

@@ -108,18 +108,20 @@ def in_turn(sources: Sequence[Iterable[Any]]) -> Iterator[Any]:
                 left.remove(batches)
 
 
-def again_and_again(data: Iterable[Any]) -> Iterator[Any]:
+def again_and_again(data: Iterable[Any], least: int = 1) -> Iterator[Any]:
     """The batches without end, from the start again after the last.
 
-    Raises `InvalidTask` where there are none, or none any more.
+    Those of fewer than `least` samples are left out. Raises `InvalidTask` where there are no
+    others, or none any more.
     """
     while True:
         empty = True
         for batch in data:
-            empty = False
-            yield batch
+            if size_of(batch) >= least:
+                empty = False
+                yield batch
         if empty:
             raise InvalidTask(
-                "The task's data has no batches, or none the second time. Give a loader or a list, "
-                "which can be gone through again and again."
+                f"The task's data has no batches of at least {least} samples, or none the second "
+                "time. Give a loader or a list, which can be gone through again and again."
             )

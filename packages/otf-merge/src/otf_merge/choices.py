@@ -109,12 +109,12 @@ class Choices:
         for key in _WEIGHTS:
             if key in override.given:
                 weights = _checked(
-                    self.method, _numbers(override.given[key], self._count), self._count
+                    self.method, numbers_of(override.given[key], self._count), self._count
                 )
         return changed, weights
 
 
-def _numbers(given: Any, count: int) -> list[float]:
+def numbers_of(given: Any, count: int) -> list[float]:
     """Weights as a list of numbers; of two checkpoints, one share says both."""
     parts = given.split(",") if isinstance(given, str) else given
     try:

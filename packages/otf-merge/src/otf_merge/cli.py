@@ -1,19 +1,38 @@
 """`otf merge`: merge checkpoints from a shell."""
 
 import contextlib
+import inspect
 import json
-import sys
 from collections.abc import Iterator
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Optional
+from types import SimpleNamespace
+from typing import TYPE_CHECKING, Any, List, Optional
 
 import typer
 from typer.core import TyperGroup
 
+from .options import with_options
+
 if TYPE_CHECKING:
-    from .merging import Written
+    from .request import Machine, Request
 
 _MERGE = "merge"
+_INTERRUPTED = 130
+
+_EXAMPLES = """Merge checkpoints into one model.
+
+Examples:
+
+  otf-merge ckpts/                                        # the average of all in a folder
+
+  otf-merge --method fisher ckpts/                        # weighted by Adam's own state
+
+  otf-merge -m ties --base base.pt a.pt b.pt --density 0.5 -o merged.safetensors
+
+  otf-merge -m distill --task mytask.py:task ckpts/
+
+Names, dtypes and format follow the first checkpoint. See also: otf-merge methods, otf-merge plan,
+otf-merge compare.
+"""
 
 
 class MergeUnlessNamed(TyperGroup):
@@ -45,8 +64,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-JsonOption = typer.Option(False, "--json", help="Print one JSON document, for programs.")
-
 
 @contextlib.contextmanager
 def user_errors() -> Iterator[None]:
@@ -58,101 +75,196 @@ def user_errors() -> Iterator[None]:
     except MergeError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(1) from error
+    except KeyboardInterrupt:
+        typer.echo("Interrupted: nothing was written.", err=True)
+        raise typer.Exit(_INTERRUPTED) from None
 
 
-@app.command(_MERGE, hidden=True, no_args_is_help=True)
-def merge(
-    paths: list[Path] = typer.Argument(
-        ..., metavar="PATHS", help="Checkpoints, or folders that hold them, at least two."
-    ),
-    method: str = typer.Option(
-        "linear", "--method", "-m", help="How to merge. `otf-merge methods` lists the methods."
-    ),
-    weight: Optional[list[float]] = typer.Option(
-        None,
-        "--weight",
-        "-w",
-        help="A checkpoint's share, given once for each, in their order.",
-        show_default="equal shares",
-    ),
-    output: Optional[Path] = typer.Option(
-        None,
-        "--output",
-        "-o",
-        help="The file to write, whose suffix sets the format.",
-        show_default="merged, with the first input's suffix",
-    ),
-    key: Optional[str] = typer.Option(
-        None,
-        "--key",
-        help="The key under which the files keep the weights.",
-        show_default="the usual ones",
-    ),
-    force: bool = typer.Option(False, "--force", help="Replace the output if it exists."),
-    allow_nonfinite: bool = typer.Option(
-        False, "--allow-nonfinite", help="Merge even where a tensor holds NaN or infinity."
-    ),
-    as_json: bool = JsonOption,
-) -> None:
-    """Merge checkpoints into one model. `otf-merge methods` lists the methods.
-
-    Names, dtypes and format follow the first checkpoint.
-    """
-    from .merging import Settings, merge_into_file
-
-    settings = Settings(method, weight or None, key, allow_nonfinite)
-    with user_errors(), _progress(quiet=as_json) as on_tensor:
-        written = merge_into_file(paths, settings, output, force=force, on_tensor=on_tensor)
-    if as_json:
-        typer.echo(json.dumps(_document(written)))
-        return
-    for warning in written.warnings:
-        typer.echo(f"warning: {warning}", err=True)
-    typer.echo(
-        f"Merged {len(written.inputs)} checkpoints with {written.method} "
-        f"into {written.output} ({written.tensors} tensors)."
+def _own(name: str, annotation: Any, default: Any) -> inspect.Parameter:
+    return inspect.Parameter(
+        name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=annotation, default=default
     )
 
 
-@app.command("methods")
-def methods(as_json: bool = JsonOption) -> None:
-    """List the merge methods, those of other installed packages included."""
-    from .registry import list_methods
+_OUTPUT = _own(
+    "output",
+    Optional[str],
+    typer.Option(
+        None,
+        "--output",
+        "-o",
+        help="The file to write, whose suffix sets the format, or a folder.",
+        show_default="merged, in the first input's format",
+        rich_help_panel="Output",
+    ),
+)
+_FORCE = _own(
+    "force",
+    bool,
+    typer.Option(
+        False, "--force", help="Replace the output if it exists.", rich_help_panel="Output"
+    ),
+)
+_SHARD_SIZE = _own(
+    "shard_size",
+    Optional[str],
+    typer.Option(
+        None,
+        "--shard-size",
+        help="The most in one file of a folder, such as 5GB.",
+        show_default="as the first input",
+        rich_help_panel="Output",
+    ),
+)
+_DRY_RUN = _own(
+    "dry_run",
+    bool,
+    typer.Option(
+        False,
+        "--dry-run",
+        help="Say what would be done and do nothing, as `otf-merge plan` does.",
+        rich_help_panel="Output",
+    ),
+)
 
-    found, problems = list_methods()
+
+def _merge(
+    given: SimpleNamespace,
+    output: Optional[str],
+    force: bool,
+    shard_size: Optional[str],
+    dry_run: bool,
+) -> None:
+    if dry_run:
+        _plan(given, output, force)
+        return
+    with user_errors():
+        from .display import bar, outcome
+        from .merging import merge_into_file
+
+        request, machine = _asked(given)
+        with bar(quiet=given.as_json) as progress:
+            written = merge_into_file(
+                *(request, output, machine),
+                force=force,
+                shard_size=_bytes(shard_size),
+                progress=progress,
+            )
+    if given.as_json:
+        _print_json(vars(written))
+        return
+    _warn(written.warnings)
+    typer.echo(outcome(written))
+
+
+def _plan(given: SimpleNamespace, output: Optional[str], force: bool) -> None:
+    """Say what a merge would do: tensors, bytes, memory, warnings, and a recipe of it."""
+    with user_errors():
+        from .display import planned
+        from .plan import plan
+
+        request, machine = _asked(given)
+        found = plan(request, output, machine, force=force)
+    if given.as_json:
+        _print_json(vars(found))
+        return
+    _warn(found.warnings)
+    typer.echo(planned(found))
+
+
+def _compare(given: SimpleNamespace, output: Optional[str], force: bool, only: List[str]) -> None:
+    """Try every method that applies on a task's validation data, and rank them.
+
+    The parents and the base stand in the table too. With -o the best method's result is written.
+    """
+    with user_errors():
+        from .comparing import compare, keep, ranked
+        from .display import bar, ranking
+
+        request, machine = _asked(given)
+        with bar(quiet=given.as_json) as progress:
+            found = ranked(list(compare(request, machine, progress, only or ())))
+            written = keep(request, found, output, machine, force=force) if output else None
+    if given.as_json:
+        kept = vars(written) if written else None
+        _print_json({"ranking": [it.told() for it in found], "written": kept})
+        return
+    typer.echo(ranking(found))
+    if written:
+        _warn(written.warnings)
+        typer.echo(f"Wrote {written.output}, merged by {written.method}.")
+
+
+_ONLY = _own(
+    "only",
+    Optional[List[str]],
+    typer.Option(
+        None,
+        "--only",
+        metavar="METHOD",
+        help="A method to try; may be repeated.",
+        show_default="all that apply",
+        rich_help_panel="What to merge",
+    ),
+)
+
+_merge.__doc__ = _EXAMPLES
+app.command(_MERGE, hidden=True, no_args_is_help=True)(
+    with_options(_merge, [_OUTPUT, _FORCE, _SHARD_SIZE, _DRY_RUN])
+)
+app.command("plan", no_args_is_help=True)(with_options(_plan, [_OUTPUT, _FORCE]))
+app.command("compare", no_args_is_help=True)(with_options(_compare, [_OUTPUT, _FORCE, _ONLY]))
+
+
+@app.command("methods")
+def methods(
+    name: Optional[str] = typer.Argument(None, help="One method, to be told of its parameters."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON document, for programs."),
+) -> None:
+    """List the merge methods, those of other installed packages included."""
+    from .cli_methods import listed, told_of
+
+    with user_errors():
+        found, problems = told_of(name)
     for problem in problems:
         typer.echo(f"warning: {problem}", err=True)
     if as_json:
-        rows = [{"name": it.name, "summary": it.summary, "paper": it.paper} for it in found]
-        typer.echo(json.dumps({"methods": rows}))
-        return
-    width = max(len(it.name) for it in found)
-    for it in found:
-        source = f" {it.paper}" if it.paper else ""
-        typer.echo(f"{it.name:<{width}}  {it.summary}{source}")
+        _print_json({"methods": found})
+    else:
+        typer.echo(listed(found, whole=name is not None))
 
 
-def _document(written: "Written") -> "dict[str, Any]":
-    return {
-        "output": str(written.output),
-        "inputs": [str(path) for path in written.inputs],
-        "method": written.method,
-        "parameters": written.parameters,
-        "tensors": written.tensors,
-        "warnings": written.warnings,
-    }
+def _asked(given: SimpleNamespace) -> "tuple[Request, Machine]":
+    """The request and the machine that options and recipe describe."""
+    from .asking import request_from
+    from .request import Machine
+
+    request = request_from(given)
+    threads = {} if given.threads is None else {"threads": given.threads}
+    machine = Machine(device=given.device, **threads)
+    if any(path.is_dir() for path in request.inputs) and not given.as_json:
+        _say_what_is_in_folders(request)
+    return request, machine
 
 
-@contextlib.contextmanager
-def _progress(*, quiet: bool) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr, if a person looks at it, as a function to tell of each tensor."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda done, total: None
-        return
+def _say_what_is_in_folders(request: "Request") -> None:
+    from .checkpoints.destination import default_outputs
+    from .checkpoints.sources import files_of
 
-    from rich.console import Console
-    from rich.progress import Progress
+    files = files_of(request.inputs, default_outputs())
+    typer.echo("\n".join(f"  {file}" for file in files), err=True)
 
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("Merging", total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+def _bytes(text: Optional[str]) -> Optional[int]:
+    from .asking import bytes_of
+
+    return None if text is None else bytes_of(text)
+
+
+def _warn(warnings: "List[str]") -> None:
+    for warning in warnings:
+        typer.echo(f"warning: {warning}", err=True)
+
+
+def _print_json(value: Any) -> None:
+    typer.echo(json.dumps(value, default=str))

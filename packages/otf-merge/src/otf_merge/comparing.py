@@ -10,14 +10,17 @@ from typing import TYPE_CHECKING, Any
 from .deciding import score, told
 from .errors import InvalidInputs, MergeError
 from .merged import whole
+from .merging import merge_into_file
 from .preparing import prepared
 from .registry import find_method, list_methods
 from .request import Request
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Iterator, Sequence
 
     from .evaluation import Scores
+    from .output import Written
     from .progress import Progress
     from .registry import MergeMethod
     from .request import Machine
@@ -126,5 +129,25 @@ def _contender(
             parameters = preparation.choices.given
     except MergeError as error:
         # What this method lacks is its row in the table; the others go on.
-        return Contender(method.name, "method", note=str(error).partition("\n")[0])
+        sentence = str(error).partition("\n")[0].partition(". ")[0].rstrip(".")
+        return Contender(method.name, "method", note=f"{sentence}.")
     return Contender(method.name, "method", scores, parameters, seconds)
+
+
+def keep(
+    request: Request,
+    contenders: Sequence[Contender],
+    output: str | os.PathLike[str],
+    machine: Machine,
+    *,
+    force: bool,
+) -> Written:
+    """Write the best method's result.
+
+    Raises `InvalidInputs` where no method has one.
+    """
+    best = next((it for it in ranked(contenders) if it.kind == "method" and it.scores), None)
+    if best is None:
+        raise InvalidInputs("No method could merge these checkpoints, so nothing is written.")
+    chosen = _for(request, find_method(best.name))
+    return merge_into_file(chosen, output, machine, force=force)

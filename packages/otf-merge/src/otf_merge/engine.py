@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 #: Tensors up to this size, over all checkpoints as they are computed with, stay in memory between
 #: being measured and being merged; greater ones are read again. In bytes.
-_HELD = 1 << 27
+HELD = 1 << 27
 # A little under glibc's limit, its own header included.
 _KEPT = (1 << 25) - (1 << 12)
 #: The bytes of a number in half precision.
@@ -250,7 +250,7 @@ class Engine:
 
     def _is_held(self, name: str, wide: torch.dtype) -> bool:
         count = len(self.family.parents) + (self.family.base is not None)
-        return count * self.family.specs[name].numel * wide.itemsize <= _HELD
+        return count * self.family.specs[name].numel * wide.itemsize <= HELD
 
     def _precision(self, name: str) -> torch.dtype:
         """One precision wider than the widest that is stored, so that one rounding is all."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -32,8 +33,9 @@ class Scores(NamedTuple):
 
     @property
     def rank(self) -> tuple[float, float]:
-        """Greater is better: by the metric, and where that is equal by the loss."""
-        return self.metric, -self.loss
+        """Greater is better: by the metric, and where that is equal by the loss. NaN is worst."""
+        metric, loss = (-math.inf if math.isnan(it) else it for it in (self.metric, -self.loss))
+        return metric, loss
 
 
 def evaluate(

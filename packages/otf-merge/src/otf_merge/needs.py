@@ -60,7 +60,19 @@ class Needs:
 
     def grams(self, preparation: Preparation) -> Sequence[Any]:
         """The Gram matrices of each parent's layers."""
-        raise NotImplementedError
+        from .grams import gram_sources
+
+        if self._grams is None:
+            found = gram_sources(
+                preparation.family.parents,
+                files=self.gram_files,
+                task=self.task,
+                samples=preparation.request.samples,
+                progress=preparation.progress,
+            )
+            preparation.report["grams"] = found.report
+            self._grams = found.grams
+        return self._grams
 
 
 def needs_of(request: Request, method: MergeMethod, stack: contextlib.ExitStack) -> Needs:

@@ -12,6 +12,7 @@ from . import package_version
 from .checkpoints.checkpoint import Contents
 from .checkpoints.destination import default_output, default_outputs, destination
 from .preparing import prepared
+from .recipe import anonymous, recipe_of
 from .record import Hashes, effective
 
 if TYPE_CHECKING:
@@ -112,6 +113,7 @@ def _record(preparation: Preparation, hashes: Hashes) -> dict[str, Any]:
         "method": preparation.method.name,
         "parameters": used(preparation),
         "inputs": hashes.entries[:count],
+        "recipe": anonymous(recipe_of(preparation)),
     }
     if preparation.base:
         record["base"] = hashes.entries[count]

@@ -235,9 +235,10 @@ def _require_count(method: MergeMethod, files: Collection[Path]) -> None:
             f"{f'only {named}' if files else 'none'}. Name more files, or a folder that holds them."
         )
     if method.most is not None and len(files) > method.most:
+        taken = f"{method.most} checkpoints" if method.most > 1 else "one checkpoint"
         raise InvalidInputs(
-            f"The merge method `{method.name}` takes {method.most} checkpoints, and there are "
-            f"{len(files)}: {named}. Name fewer, or use another method."
+            f"The merge method `{method.name}` takes {taken}, and there are {len(files)}: {named}. "
+            "Name fewer, or use another method."
         )
 
 

@@ -209,7 +209,14 @@ def find_method(name: str) -> MergeMethod:
 
 def list_methods() -> tuple[list[MergeMethod], list[str]]:
     """All methods, and for each that could not be loaded a sentence that says why."""
-    found = _built_in()
+    others, problems = list_others()
+    found = {**{method.name: method for method in others}, **_built_in()}
+    return [found[name] for name in sorted(found)], problems
+
+
+def list_others() -> tuple[list[MergeMethod], list[str]]:
+    """The methods of other packages, and a sentence for each that could not be loaded."""
+    found: dict[str, MergeMethod] = {}
     problems = []
     for entry in _entry_points():
         try:

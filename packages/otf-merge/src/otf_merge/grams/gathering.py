@@ -56,11 +56,13 @@ class GramGatherer:
         return Grams({name: it.layer() for name, it in self._sums.items() if it.used})
 
     def _hook(self, prefix: str, module: nn.Module, rows: _Rows) -> Callable[..., None]:
-        if isinstance(module, nn.MultiheadAttention):
-            weight, groups, bias = "in_proj_weight", _PROJECTIONS, module.in_proj_bias
-        else:
-            weight, groups, bias = "weight", getattr(module, "groups", 1), module.bias
-        sums = _Sum(groups, has_bias=bias is not None, in_first=is_in_first(module))
+        joint = isinstance(module, nn.MultiheadAttention)
+        weight, bias = ("in_proj_weight", "in_proj_bias") if joint else ("weight", "bias")
+        sums = _Sum(
+            _PROJECTIONS if joint else getattr(module, "groups", 1),
+            has_bias=getattr(module, bias) is not None,
+            in_first=is_in_first(module),
+        )
         self._sums[prefix + weight] = sums
 
         def gather(_: nn.Module, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> None:

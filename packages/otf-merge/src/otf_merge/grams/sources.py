@@ -117,9 +117,10 @@ def _from_task(
 
 
 def _from_checkpoints(parents: Sequence[Parent]) -> list[Grams]:
-    states: list[Mapping[str, Any] | None] = []
-    for parent in parents:
-        states.append(parent.extra(KEY))  # noqa: S610 - a checkpoint's, not a query's
+    states: list[Mapping[str, Any] | None] = [
+        parent.extra(KEY)  # noqa: S610 - a checkpoint's, not a query's
+        for parent in parents
+    ]
     without = [parent.label for parent, state in zip(parents, states) if not state]
     if without:
         raise MissingNeed(
