@@ -240,6 +240,8 @@ def _asked(given: SimpleNamespace) -> "tuple[Request, Machine]":
     from .request import Machine
 
     request = request_from(given)
+    if not request.inputs:
+        raise typer.BadParameter("name checkpoints, or a --recipe that does.", param_hint="PATHS")
     threads = {} if given.threads is None else {"threads": given.threads}
     machine = Machine(device=given.device, **threads)
     if any(path.is_dir() for path in request.inputs) and not given.as_json:

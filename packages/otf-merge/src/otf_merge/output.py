@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,10 +15,7 @@ from .recipe import anonymous, recipe_of
 from .record import Hashes, effective
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from .checkpoints.destination import Destination
-    from .merged import Merged
     from .preparing import Preparation
     from .progress import Progress
     from .request import Machine, Request
@@ -87,10 +83,11 @@ def _write(preparation: Preparation, place: Destination, shard_size: int | None)
     place.require_room(merged.specs, merged.ties)
     contents = Contents(
         merged.specs,
-        lambda names: _hashed(merged, names, hashes),
+        merged.stream,
         _record(preparation, hashes),
         first.nesting,
         merged.ties,
+        hashes.wait,
     )
     hashes.start()
     try:
@@ -98,12 +95,6 @@ def _write(preparation: Preparation, place: Destination, shard_size: int | None)
         place.write(contents, first, shard_size=shard_size, config=config)
     finally:
         hashes.give_up()
-
-
-def _hashed(merged: Merged, names: Sequence[str], hashes: Hashes) -> Iterator[tuple[str, Tensor]]:
-    """The pieces of those tensors; when the last is written, the record has the inputs' hashes."""
-    yield from merged.stream(names)
-    hashes.wait()
 
 
 def _record(preparation: Preparation, hashes: Hashes) -> dict[str, Any]:

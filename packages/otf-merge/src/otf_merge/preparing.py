@@ -11,7 +11,7 @@ import torch
 
 from . import needs
 from .advice import assess, warnings_of
-from .checkpoints.sources import files_of, opened
+from .checkpoints.sources import files_of, held_by, opened
 from .choices import Choices
 from .deciding import decided
 from .engine import Computing, Engine
@@ -230,9 +230,11 @@ def _require_count(method: MergeMethod, files: Collection[Path]) -> None:
     named = ", ".join(f"`{file}`" for file in files)
     if len(files) < method.fewest:
         needed = f"{method.fewest} checkpoints" if method.fewest > 1 else "one checkpoint"
+        held = [it for file in files if file.is_dir() for it in held_by(file)]
+        more = f"those in it, such as `{held[0]}`" if held else "a folder that holds them"
         raise InvalidInputs(
             f"The merge method `{method.name}` needs at least {needed}, and there is "
-            f"{f'only {named}' if files else 'none'}. Name more files, or a folder that holds them."
+            f"{f'only {named}' if files else 'none'}. Name more files, or {more}."
         )
     if method.most is not None and len(files) > method.most:
         taken = f"{method.most} checkpoints" if method.most > 1 else "one checkpoint"

@@ -50,7 +50,10 @@ def constrained_assignment(similarity: Tensor, units: Units) -> Tensor:
         return torch.cat(within)
     orders = [[assignment(blocks[i, j]) for j in range(units.blocks)] for i in range(units.blocks)]
     rows = torch.arange(size)
-    sums = [[float(blocks[i, j][rows, it].sum()) for j, it in enumerate(orders[i])] for i in range(units.blocks)]
+    sums = [
+        [float(blocks[i, j][rows, it].sum()) for j, it in enumerate(orders[i])]
+        for i in range(units.blocks)
+    ]
     chosen = assignment(torch.tensor(sums, dtype=torch.float64)).tolist()
     return torch.cat([orders[i][j] + j * size for i, j in enumerate(chosen)])
 
@@ -79,7 +82,9 @@ def _auctioned(cost: Tensor, prices: Tensor, step: float) -> Tensor:
         two = (cost[bidders] - prices).topk(2, dim=1, largest=False)
         column = two.indices[:, 0]
         bid = prices[column] - (two.values[:, 1] - two.values[:, 0]) - step
-        best = torch.full((count,), math.inf, dtype=cost.dtype).scatter_reduce_(0, column, bid, "amin")
+        best = torch.full((count,), math.inf, dtype=cost.dtype).scatter_reduce_(
+            0, column, bid, "amin"
+        )
         winning = bid == best[column]
         # Of equal bids the first row's counts.
         winner = torch.full((count,), count)

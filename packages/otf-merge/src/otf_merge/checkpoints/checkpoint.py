@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -35,8 +35,9 @@ class TensorSpec(NamedTuple):
 
 
 class Checkpoint(ABC):
-    """An open checkpoint, a file or a folder: the specs of its tensors at once, their elements
-    when they are asked for.
+    """An open checkpoint: its tensors' specs at once, their elements when they are asked for.
+
+    It is a file or a folder.
 
     `path` is what the user named; `files` are those that hold the weights. `nesting` is the key
     under which the file keeps its tensors, if it keeps other things too, and `left_out` are the
@@ -83,8 +84,8 @@ class Contents:
     """What a writer is given.
 
     `stream` yields, for the names it is asked for and in their order, each tensor's elements as
-    flat pieces, in the dtypes of `specs`. `record` may still change until the stream has ended:
-    hashes are taken beside it. `ties` are names that are to share one memory; only the first of
+    flat pieces, in the dtypes of `specs`. `record` is complete, at the same length, once `settle` has
+    returned: hashes are taken beside the stream. `ties` are names that are to share one memory; only the first of
     each group is streamed.
     """
 
@@ -93,6 +94,7 @@ class Contents:
     record: Mapping[str, Any]
     nesting: str | None = None
     ties: Sequence[tuple[str, ...]] = ()
+    settle: Callable[[], None] = lambda: None
 
     def pieces(self, names: Sequence[str]) -> Iterator[tuple[str, torch.Tensor]]:
         """The names with their pieces: `(name, flat tensor)`, several times for a long tensor."""

@@ -46,7 +46,7 @@ def write_distributed(folder: Path, contents: Contents) -> None:
     everywhere = {name: places[tied.get(name, name)] for name in contents.specs}
     with (folder / METADATA_FILE).open("xb") as file:
         pickle.dump(_metadata(contents, everywhere), file)
-    # By now the inputs' hashes are known.
+    contents.settle()
     text = json.dumps(contents.record, indent=2, ensure_ascii=False)
     (folder / RECORD_FILE).write_text(text + "\n", encoding="utf-8")
 

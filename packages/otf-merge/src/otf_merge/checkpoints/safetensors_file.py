@@ -119,7 +119,8 @@ def write(file: BinaryIO, contents: Contents) -> None:
     encoded = _header(names, contents)
     file.write(encoded)
     file.writelines(memory_of(piece) for _, piece in contents.pieces(names))
-    # By now the inputs' hashes are known, which were zeros of the same length before.
+    # Now the inputs' hashes are known, which were zeros of the same length before.
+    contents.settle()
     file.seek(start)
     file.write(_header(names, contents, length=len(encoded)))
 

@@ -59,6 +59,7 @@ def write(file: BinaryIO, contents: Contents) -> None:
     tensors = {name: _Tensor(contents.specs[name], keys[name]) for name in names}
 
     def saved() -> Any:
+        contents.settle()
         state = OrderedDict((name, tensors[tied.get(name, name)]) for name in contents.specs)
         if contents.nesting is None:
             setattr(state, RECORD_KEY, dict(contents.record))

@@ -37,7 +37,7 @@ def write_folder(
     for file, names in layout.items():
         _write_part(folder / file, contents, names)
     _write_index(folder, contents, first, layout)
-    # By now the inputs' hashes are known.
+    contents.settle()
     _write_json(folder / RECORD_FILE, contents.record)
     if isinstance(first, WeightsFolder):
         carry(first.carried, folder, _changes(contents, first, config or {}))
@@ -100,6 +100,7 @@ def _write_part(path: Path, contents: Contents, names: Sequence[str]) -> None:
         specs={name: contents.specs[name] for name in names},
         # One file says what the whole folder is made of, once all of it is known.
         record={"file": RECORD_FILE},
+        settle=lambda: None,
         nesting=None,
         ties=[group for group in contents.ties if group[0] in known],
     )

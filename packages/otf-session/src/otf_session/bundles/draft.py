@@ -6,6 +6,7 @@ whatever else a database from elsewhere may have in it.
 """
 
 import contextlib
+import itertools
 import sqlite3
 from pathlib import Path
 from types import TracebackType
@@ -40,9 +41,13 @@ Select = Callable[[str], Iterable[Row]]
 #: Looks at a row of a table before it is copied; what it raises ends the copying.
 Check = Callable[[str, Row], None]
 
-_ROWS = 1000  # rows between two looks at whether the work was cancelled
+_ROWS = 200  # rows between two looks at whether the work was cancelled
 _encoder = msgspec.json.Encoder()
 _saved = msgspec.json.Decoder(CheckpointSaved)
+
+
+class NotWritten(OSError):
+    """The database that is being made cannot be written: the disk is full, or breaks."""
 
 
 class Table(NamedTuple):
@@ -82,7 +87,8 @@ def tables(connection: sqlite3.Connection) -> List[Table]:
 class Draft:
     """A database in the making, for as long as the `with` lasts. No other process looks at it.
 
-    Raises `sqlite3.Error` where the disk is full or a row does not fit.
+    Raises `NotWritten` where the disk is full, and `sqlite3.IntegrityError` where a row does not
+    fit: neither says anything of the database that is copied.
     """
 
     def __init__(self, path: Path, work: Work) -> None:
@@ -117,14 +123,20 @@ class Draft:
         """Copy every row that `select` finds, or those of `runs` and of no run at all."""
         for table in self._tables:
             listed = ", ".join(f'"{name}"' for name in table.columns)
-            rows = select(table.query)
             marks = ", ".join("?" * len(table.columns))
-            self._connection.executemany(
-                f'INSERT INTO "{table.name}" ({listed}) VALUES ({marks})',  # noqa: S608
-                self._wanted(table, rows, runs, check),
-            )
+            insert = f'INSERT INTO "{table.name}" ({listed}) VALUES ({marks})'  # noqa: S608
+            rows = self._wanted(table, select(table.query), runs, check)
+            while True:
+                # Read first and written then, so that a fault is known to be the one's or the other's.
+                some = list(itertools.islice(rows, _ROWS))
+                if not some:
+                    break
+                self._work.did(0)
+                with _writing():
+                    self._connection.executemany(insert, some)
         if runs is not None:
-            self._number_anew()
+            with _writing():
+                self._number_anew()
 
     def _wanted(
         self,
@@ -134,9 +146,7 @@ class Draft:
         check: Optional[Check],
     ) -> Iterator[Row]:
         owner = _owner(table) if runs is not None else None
-        for number, row in enumerate(rows):
-            if number % _ROWS == 0:
-                self._work.did(0)
+        for row in rows:
             if check is not None:
                 check(table.name, row)
             if owner is None or not row[owner] or row[owner] in (runs or ()):
@@ -204,6 +214,14 @@ class Draft:
         """Write the rows into a file of their own, without a gap, which must not exist."""
         self._connection.execute("COMMIT")
         self._connection.execute("VACUUM INTO ?", (str(path),))
+
+
+@contextlib.contextmanager
+def _writing() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.OperationalError as error:
+        raise NotWritten(str(error)) from error
 
 
 def set_id(path: Path, session_id: str) -> None:

@@ -140,6 +140,11 @@ def _tuple(count: int) -> Callable[[_Machine, Any], None]:
     return lambda machine, _: machine.stack.append(tuple(machine.pop(count)))
 
 
+def _tuple_to_mark(machine: _Machine, _: Any) -> None:
+    items = machine.pop_to_mark()
+    machine.stack.append(tuple(items))
+
+
 def _nothing(machine: _Machine, _: Any) -> None:
     """The first and the last operation say only that it begins and ends."""
 
@@ -166,7 +171,7 @@ _OPERATIONS: Dict[str, Callable[[_Machine, Any], None]] = {
     "TUPLE1": _tuple(1),
     "TUPLE2": _tuple(2),
     "TUPLE3": _tuple(3),
-    "TUPLE": lambda machine, _: machine.stack.append(tuple(machine.pop_to_mark())),
+    "TUPLE": _tuple_to_mark,
     "APPEND": lambda machine, _: _extend(machine, machine.pop(1)),
     "APPENDS": lambda machine, _: _extend(machine, machine.pop_to_mark()),
     "SETITEM": lambda machine, _: _set_items(machine, machine.pop(2)),
