@@ -91,7 +91,7 @@ def naive(model: nn.Module, x: Tensor, y: Tensor, kind: str) -> dict[str, Tensor
         for c in classes:
             weight = float(logs[c].detach().exp()) if kind == "true" else 1.0
             for total, square in zip(totals, squared(model, logs[c])):
-                total += weight * square
+                total.add_(square, alpha=weight)
     names = [name for name, _ in model.named_parameters()]
     model.train()
     return {name: total / len(x) for name, total in zip(names, totals)}
@@ -187,7 +187,7 @@ def test_each_place_of_a_sequence_is_a_prediction_of_its_own() -> None:
         for row in model(sample.unsqueeze(0))[0].log_softmax(-1):
             for log in row:
                 for total, square in zip(totals, squared(model, log)):
-                    total += float(log.detach().exp()) * square
+                    total.add_(square, alpha=float(log.detach().exp()))
     names = [name for name, _ in model.named_parameters()]
     assert_same(found.diagonal, {name: it / 5 for name, it in zip(names, totals)})
 

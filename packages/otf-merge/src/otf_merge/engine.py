@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import math
 import threading
 from collections import deque
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -173,9 +174,10 @@ class Engine:
                 f"{list(result.shape)} of pieces of `{name}`, whose shape is "
                 f"{list(tensors[0].shape)}. Report that to its author."
             )
-        if not self._is_finite(result):
+        finite = self._is_finite(result)
+        if not finite:
             self._require_finite_inputs(name, tensors, base)
-        return self._rounded(name, result)
+        return self._rounded(name, result, finite=finite)
 
     def _supplied(
         self, name: str, piece: Piece, base: Tensor | None, like: Tensor
@@ -209,7 +211,7 @@ class Engine:
             averaged: Tensor = linear(
                 tensors, weights=weights if any(weights) else [1.0] * len(weights)
             )
-            return self._rounded(name, averaged)
+            return self._rounded(name, averaged, finite=self._is_finite(averaged))
         first, *others = [parent.elements(name, start, stop) for parent in parents]
         if rule is Rule.COUNT:
             return functools.reduce(torch.maximum, (it.to(first.dtype) for it in others), first)
@@ -260,14 +262,15 @@ class Engine:
         widest = torch.float32 if self.computing.device == "mps" else torch.float64
         return widest if any(_component(it) > _HALF for it in stored) else torch.float32
 
-    def _rounded(self, name: str, result: Tensor) -> Tensor:
+    def _rounded(self, name: str, result: Tensor, *, finite: bool) -> Tensor:
         dtype = self.family.specs[name].dtype
         if dtype.is_complex:
             result = torch.view_as_complex(result.reshape(-1, 2))
         rounded = result.to(device="cpu", dtype=dtype).reshape(-1).contiguous()
-        # What was finite can be out of the range of a type with fewer exponents.
-        checked = result if dtype.itemsize > _HALF or dtype is torch.bfloat16 else rounded
-        if not self._is_finite(checked.to(result.dtype)):
+        # What was finite can be out of the range of a narrower type.
+        if finite and _reach(dtype) < _reach(result.dtype):
+            finite = self._is_finite(rounded.to(result.dtype))
+        if not finite:
             raise NotFinite(
                 f"The merged `{name}` holds NaN or infinity as {dtype}, though no input does. Give "
                 "a wider --dtype, or pass --allow-nonfinite to merge all the same."
@@ -292,7 +295,8 @@ class Engine:
         if self.computing.allow_nonfinite:
             return True
         # One sum, which is not finite where an element is not; only a sum may also be so by itself.
-        return bool(torch.isfinite(tensor.sum())) or bool(torch.isfinite(tensor).all())
+        total = tensor.sum().item()
+        return total - total == 0 or bool(torch.isfinite(tensor).all())
 
     # How far it is, in bytes of the first checkpoint's tensors over all passes
 
@@ -350,6 +354,12 @@ def _generator(seed: int, name: str, piece: Piece, like: Tensor) -> torch.Genera
     key = f"{seed}:{name}:{piece.start}".encode()
     number = int.from_bytes(hashlib.blake2b(key, digest_size=7).digest(), "little")
     return torch.Generator(like.device).manual_seed(number)
+
+
+@functools.cache
+def _reach(dtype: torch.dtype) -> int:
+    """The greatest power of two in the range of a type."""
+    return math.frexp(torch.finfo(dtype).max)[1]
 
 
 def _component(dtype: torch.dtype) -> int:

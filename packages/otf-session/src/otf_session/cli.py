@@ -1,11 +1,13 @@
-"""`otf session`: look at the sessions on this machine."""
+"""`otf session`: look at the sessions on this machine, and take them elsewhere."""
 
-import contextlib
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterator, Optional
+from typing import TYPE_CHECKING, Any, Optional
 
 import typer
+
+from .bundles import cli as bundles
+from .options import HomeOption, JsonOption, print_json, user_errors
 
 if TYPE_CHECKING:
     from .summaries import SessionSummary
@@ -16,28 +18,6 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-
-HomeOption = typer.Option(
-    None,
-    "--home",
-    help="The folder that holds sessions (default: $ONTHEFLY_HOME, else your data folder).",
-    show_default=False,
-    # Whether it can be read is found out, and said, where it is read.
-    readable=False,
-)
-JsonOption = typer.Option(False, "--json", help="Print one JSON document, for programs.")
-
-
-@contextlib.contextmanager
-def user_errors() -> Iterator[None]:
-    """Turn this package's errors into one line on stderr and exit code 1."""
-    from .errors import SessionError
-
-    try:
-        yield
-    except SessionError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise typer.Exit(1) from error
 
 
 @app.callback()
@@ -63,7 +43,7 @@ def list_sessions(home: Optional[Path] = HomeOption, as_json: bool = JsonOption)
             except SessionError as error:
                 typer.echo(f"warning: {error}", err=True)
     if as_json:
-        _print_json(summaries)
+        print_json(summaries)
     elif summaries:
         _print(_session_table(summaries))
     else:
@@ -88,7 +68,7 @@ def show(
         with SessionReader(folder) as reader:
             summary = session_summary(reader)
     if as_json:
-        _print_json(summary)
+        print_json(summary)
         return
     typer.echo(f"Session   {summary.id}")
     typer.echo(f"Project   {summary.project}")
@@ -99,10 +79,9 @@ def show(
     _print(_metric_table(summary))
 
 
-def _print_json(value: "Any") -> None:
-    import msgspec
-
-    typer.echo(msgspec.json.encode(value).decode())
+app.command("export")(bundles.export)
+app.command("import")(bundles.import_)
+app.command("verify")(bundles.verify)
 
 
 def _print(table: Any) -> None:

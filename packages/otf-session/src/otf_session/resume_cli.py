@@ -8,7 +8,7 @@ from typing import List, Optional
 
 import typer
 
-from .cli import HomeOption, user_errors
+from .options import HomeOption, user_errors
 
 app = typer.Typer(name="resume", pretty_exceptions_enable=False)
 

@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
+LEFT=0.01; BUDGET=60
 
 from .units import Units
 
@@ -76,9 +77,9 @@ def _auctioned(cost: Tensor, prices: Tensor, step: float) -> Tensor:
     owner = torch.full((count,), -1)
     holds = torch.zeros(count, dtype=torch.bool)
     bidders = torch.arange(count)
-    for _ in range(_BIDDING):
-        if len(bidders) <= count // _LEFT:
-            break
+    bids = 0
+    while len(bidders) > LEFT*count and bids < BUDGET*count:
+        bids += len(bidders)
         two = (cost[bidders] - prices).topk(2, dim=1, largest=False)
         column = two.indices[:, 0]
         bid = prices[column] - (two.values[:, 1] - two.values[:, 0]) - step

@@ -22,7 +22,7 @@ from .diagonal import Diagonal, Part
 from .positions import assigned
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from ..checkpoints.checkpoint import Checkpoint
     from ..parents import Parent
@@ -62,13 +62,8 @@ def second_moments(parent: Parent) -> Moments | None:
     states = list(_states(parent))
     if not states:
         return None
-    parts: dict[str, Part] = {}
-    kinds: dict[str, None] = {}
-    for state in states:
-        own, kind = _parts(parent, state)
-        parts.update(own)
-        kinds[kind] = None
-    return Moments(Diagonal(parent.checkpoint.path, parts), ", ".join(kinds))
+    parts, kind = _parts(parent, _joined(states))
+    return Moments(Diagonal(parent.checkpoint.path, parts), kind)
 
 
 def _states(parent: Parent) -> Iterator[Mapping[str, Any]]:
@@ -83,12 +78,32 @@ def _states(parent: Parent) -> Iterator[Mapping[str, Any]]:
             return
 
 
+def _joined(states: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Several optimizers' states as one, their parameters' numbers told apart."""
+
+    def told(place: int, index: Any) -> Any:
+        return index if isinstance(index, str) else (place, index)
+
+    return {
+        "state": {
+            told(place, index): values
+            for place, state in enumerate(states)
+            for index, values in state["state"].items()
+        },
+        "param_groups": [
+            {**group, "params": [told(place, index) for index in group["params"]]}
+            for place, state in enumerate(states)
+            for group in state["param_groups"]
+        ],
+    }
+
+
 def _is_state(value: Any) -> bool:
     return isinstance(value, Mapping) and "state" in value and "param_groups" in value
 
 
 def _parts(parent: Parent, state: Mapping[str, Any]) -> tuple[dict[str, Part], str]:
-    """The second moments of one optimizer, under the first checkpoint's names, and its kind."""
+    """The second moments under the first checkpoint's names, and the optimizers' kinds."""
     groups = {index: group for group in state["param_groups"] for index in group["params"]}
     kept = {index: values for index, values in state["state"].items() if values}
     found = {index: _moment(values, groups.get(index, {})) for index, values in kept.items()}
@@ -102,7 +117,7 @@ def _parts(parent: Parent, state: Mapping[str, Any]) -> tuple[dict[str, Part], s
     names = _names(parent, state, {index: it.shape for index, it in moments.items()})
     return (
         {names[index]: it.part_in(parent.checkpoint) for index, it in moments.items() if it.step},
-        next(iter(moments.values())).optimizer,
+        ", ".join(dict.fromkeys(it.optimizer for it in moments.values())),
     )
 
 
@@ -181,10 +196,14 @@ def _names(
     if strange:
         raise InvalidInputs(
             f"The optimizer's state in `{parent.label}` does not fit the weights: "
-            f"{len(strange)} of its parameters, such as number {strange[0]} of shape "
+            f"{len(strange)} of its parameters, such as {_told(strange[0])} of shape "
             f"{list(shapes[strange[0]])}, are not among them under that name or shape. {_OTHERWISE}"
         )
     return names
+
+
+def _told(index: Any) -> str:
+    return f"`{index}`" if isinstance(index, str) else f"number {index[1]}"
 
 
 def _given_names(state: Mapping[str, Any]) -> dict[Any, str]:
@@ -219,7 +238,7 @@ def _names_by_order(
     if open_ones:
         raise InvalidInputs(
             f"The optimizer's state in `{parent.label}` says nothing of names, and by order and "
-            f"shape {len(open_ones)} of its parameters, such as number {open_ones[0]} of shape "
+            f"shape {len(open_ones)} of its parameters, such as {_told(open_ones[0])} of shape "
             f"{list(shapes[open_ones[0]])}, may be one of several tensors. Make the optimizer from "
             f"`model.named_parameters()` the next time, so that it keeps names. {_OTHERWISE}"
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Optional, Tuple
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -12,17 +12,17 @@ Shape = Optional[Tuple[int, ...]]
 
 
 def assigned(
-    groups: Sequence[Sequence[int]],
-    shapes: Mapping[int, Shape],
+    groups: Sequence[Sequence[Any]],
+    shapes: Mapping[Any, Shape],
     names: Mapping[str, tuple[int, ...]],
-) -> dict[int, str] | None:
+) -> dict[Any, str] | None:
     """The names of those parameters for which only one is possible; None where they do not fit.
 
     `groups` are the optimizer's parameters in the order in which it was given them, `names` the
     model's tensors with their shapes in the model's order. Within a group the order is taken to be
     the model's; a group need not have all tensors, and may lie between the others.
     """
-    found: dict[int, str] = {}
+    found: dict[Any, str] = {}
     while True:
         before = len(found)
         for group in groups:
@@ -38,11 +38,11 @@ def assigned(
 
 
 def _placed(
-    group: Iterable[int],
-    shapes: Mapping[int, Shape],
+    group: Iterable[Any],
+    shapes: Mapping[Any, Shape],
     names: Mapping[str, tuple[int, ...]],
-    found: Mapping[int, str],
-) -> dict[int, str] | None:
+    found: Mapping[Any, str],
+) -> dict[Any, str] | None:
     """The group's parameters placed in order, each as early as it can be; None if one cannot."""
     taken = {name: index for index, name in found.items()}
     left = iter(names.items())

@@ -18,10 +18,11 @@ from ..models import SessionRow
 from ..queries import events_of
 from ..store import SessionReader
 from . import manifest, names
+from .choice import Checkpoints
 from .draft import Draft, key_of
 from .heldfiles import HeldFiles
 from .members import Members
-from .selection import Checkpoints, Selection, select
+from .selection import Selection, select
 from .staging import Staging
 from .work import IsCancelled, Report, Work
 from .writer import BundleWriter

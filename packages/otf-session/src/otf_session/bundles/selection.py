@@ -1,25 +1,16 @@
 """What of a session goes into a bundle: which runs, and which of their checkpoints."""
 
-from enum import Enum
 from typing import Any, Dict, List, NamedTuple, Sequence, Set
 
 from ..errors import NotExported
 from ..events import CheckpointSaved, RunStarted
 from ..queries import events_of, kept_checkpoints, run_summaries
 from ..summaries import RunSummary
+from .choice import Checkpoints
 from .draft import key_of
 
 #: The labels of the checkpoints whose weights are final models.
 FINAL_LABELS = ("final", "best")
-
-
-class Checkpoints(str, Enum):
-    """Which checkpoints of its runs a bundle has: of `latest`, the newest of each run."""
-
-    ALL = "all"
-    LATEST = "latest"
-    PINNED = "pinned"
-    NONE = "none"
 
 
 class Selection(NamedTuple):

@@ -100,13 +100,6 @@ def _read_only(path: Path) -> sqlite3.Connection:
 
 def check_schema(connection: sqlite3.Connection) -> int:
     """The number of the database's schema, which is ours; it is also found to be sound."""
-    faults = [
-        text
-        for (text,) in connection.execute(f"PRAGMA integrity_check({_FAULTS})").fetchall()
-        if text != "ok"
-    ]
-    if faults:
-        raise BundleRefused(f"Its session.sqlite is damaged: {'; '.join(faults)}.")
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if application != draft.APPLICATION_ID or version < 1:
@@ -123,7 +116,16 @@ def check_schema(connection: sqlite3.Connection) -> int:
             f"Its session.sqlite has not the schema {version} of OnTheFly: the {kind} '{name}' "
             "is another, or should not be there, or is missing."
         )
+    found = faults(connection)
+    if found:
+        raise BundleRefused(f"Its session.sqlite is damaged: {'; '.join(found)}.")
     return int(version)
+
+
+def faults(connection: sqlite3.Connection) -> List[str]:
+    """What SQLite finds wrong with a database: some of it, or nothing."""
+    lines = connection.execute(f"PRAGMA integrity_check({_FAULTS})").fetchall()
+    return [text for (text,) in lines if text != "ok"]
 
 
 @cache

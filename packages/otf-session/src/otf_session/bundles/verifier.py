@@ -5,7 +5,7 @@ import hashlib
 import sqlite3
 import tempfile
 from pathlib import Path
-from typing import Any, BinaryIO, Iterator, List, Optional, cast
+from typing import BinaryIO, Callable, ContextManager, List, Optional, cast
 
 import msgspec
 
@@ -17,7 +17,7 @@ from ..store import SessionReader
 from . import names, provenance, rows, untrusted
 from .archive import Archive
 from .draft import key_of
-from .heldfiles import FileGone, opened
+from .heldfiles import FileGone, HeldFiles, opened
 from .importer import check_agreement
 from .manifest import Manifest, Member
 from .work import BLOCK, IsCancelled, Report, Work
@@ -56,7 +56,7 @@ def verify(
     """
     work = Work(report, is_cancelled)
     path = Path(target)
-    if path.exists() or target.endswith(".zip"):
+    if path.is_file() or target.endswith(".zip"):
         return _verify_bundle(path, work)
     return _verify_session(home.session_folder(target), work)
 
@@ -98,17 +98,98 @@ def _check_record(manifest: Manifest, record: Path) -> None:
 
 
 def _verify_session(folder: Path, work: Work) -> Verified:
-    problem = ""
+    """Its record, and every file that the record or its bundle's manifest speaks of."""
+    checked: List[Checked] = []
+    kept: List[CheckpointSaved] = []
     size = (folder / DATABASE).stat().st_size
+    with contextlib.ExitStack() as stack:
+        try:
+            with SessionReader(folder) as reader:
+                kept = kept_checkpoints(reader.database)
+                # Opened now: the trainer of a live session may delete them meanwhile.
+                files = stack.enter_context(HeldFiles(folder, kept))
+                found = _problem_of_store(reader.database.connection())
+        except (StoreDamaged, BundleRefused, BundleTooNew) as error:
+            found = str(error)
+        checked.append(Checked(name=DATABASE, size=size, problem=found))
+        work.expect(sum(saved.size for saved in kept))
+        for saved in kept:
+            problem = _problem_of_file(
+                lambda saved=saved: files.open(saved), saved.size, saved.sha256, work
+            )
+            if problem and not _is_still_kept(folder, saved):
+                continue
+            checked.append(Checked(name=saved.path, size=saved.size, problem=problem))
+    checked += _imported_models(folder, work)
+    return _verified(folder.name, "session", folder.name, checked)
+
+
+def _problem_of_store(connection: sqlite3.Connection) -> str:
+    faults = untrusted.faults(connection)
+    if faults:
+        return f"It is damaged: {'; '.join(faults)}."
+    rows.Checks(connection).check_all(connection.execute)
+    rows.check_numbers(connection)
+    return ""
+
+
+def _is_still_kept(folder: Path, saved: CheckpointSaved) -> bool:
+    with SessionReader(folder) as reader:
+        return any(key_of(other) == key_of(saved) for other in kept_checkpoints(reader.database))
+
+
+def _imported_models(folder: Path, work: Work) -> List[Checked]:
+    """The final models that came with an imported session: only its manifest knows of them."""
+    origin = provenance.read(folder)
+    models = [
+        member
+        for member in (origin.manifest.members if origin is not None else [])
+        if member.name.startswith(f"{names.FINAL_MODELS}/") and not names.problem(member.name)
+    ]
+    work.expect(sum(member.size for member in models))
+    return [
+        Checked(
+            name=member.name,
+            size=member.size,
+            problem=_problem_of_file(
+                lambda member=member: opened(folder / member.name),
+                member.size,
+                member.sha256,
+                work,
+            ),
+        )
+        for member in models
+    ]
+
+
+def _problem_of_file(
+    open_file: Callable[[], ContextManager[BinaryIO]], size: int, sha256: str, work: Work
+) -> str:
+    digest, found = hashlib.sha256(), 0
     try:
-        with SessionReader(folder) as reader:
-            kept = kept_checkpoints(reader.database)
-            work.expect(sum(saved.size for saved in kept))
-            found = _problem_of_store(reader.database)
-    except StoreDamaged as error:
-        kept, found = [], str(error)
-    checked = [Checked(name=DATABASE, size=size, problem=found)]
-    ...
+        with open_file() as file:
+            for block in iter(lambda: file.read(BLOCK), b""):
+                digest.update(block)
+                found += len(block)
+                work.did(len(block))
+    except FileGone as error:
+        return f"{str(error).capitalize()}."
+    except OSError as error:
+        return f"It cannot be read: {error.strerror or error}."
+    if found != size:
+        return f"It has {found} bytes, and {size} were written."
+    if sha256 and digest.hexdigest() != sha256:
+        return "It is not what was written: its SHA-256 differs."
+    return ""
+
+
+def _verified(
+    target: str, kind: str, session: str, members: List[Checked], problem: str = ""
+) -> Verified:
+    is_sound = not problem and not any(each.problem for each in members)
+    return Verified(
+        target=target, kind=kind, session=session, ok=is_sound, members=members, problem=problem
+    )
 
 
 class _Nowhere:
