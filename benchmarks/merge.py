@@ -158,8 +158,9 @@ def cat(files: List[Path], output: Path, sync: bool) -> Timing:
     return Timing(time.perf_counter() - began)
 
 
-def ours(folder: Path, count: int, method: str, output: Path) -> Timing:
+def ours(folder: Path, count: int, method: str, output: Path, hashes: bool) -> Timing:
     asked: Dict[str, Any] = {
+        "hashes": hashes,
         "inputs": [str(file) for file in weights(folder, count)],
         "method": method,
         "output": str(output),
@@ -204,13 +205,15 @@ def measure(
         read = weights(folder, count)
         if method in WITH_BASE:
             read = [*read, folder / "base" / "model.safetensors"]
-        found: Dict[str, List[Timing]] = {"otf": [], "mergekit": [], "cat": [], "cat, synced": []}
+        names = ("otf", "otf without hashes", "mergekit", "cat", "cat, synced")
+        found: Dict[str, List[Timing]] = {name: [] for name in names}
         for _ in range(rounds):
             for name in ("cat", "cat, synced"):
                 found[name].append(cat(read, output, sync=name != "cat"))
                 output.unlink()
-            found["otf"].append(ours(folder, count, method, output))
-            output.unlink()
+            for name in ("otf", "otf without hashes"):
+                found[name].append(ours(folder, count, method, output, hashes=name == "otf"))
+                output.unlink()
             if mergekit:
                 place = folder / "theirs"
                 found["mergekit"].append(theirs(mergekit, folder, count, method, place))
@@ -222,7 +225,7 @@ def show(method: str, found: Dict[str, List[Timing]], idle: int, idle_theirs: in
     own = [it.seconds for it in found["otf"]]
     peak = max(it.peak for it in found["otf"]) - idle
     print(f"{method:<16} otf {spread(own)} s, {peak / 1e6:.0f} MB over torch alone")
-    for name in ("cat", "cat, synced", "mergekit"):
+    for name in ("otf without hashes", "cat", "cat, synced", "mergekit"):
         other = [it.seconds for it in found[name]]
         if not other:
             continue

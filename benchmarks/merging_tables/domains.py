@@ -5,7 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Dict, List
 
-from otf_merge import merge
+import torch
+from otf_merge.merging import merge_into_file
+from otf_merge.request import Machine, Request
 
 from . import fisher
 from .digits import dice, in_domains, together
@@ -58,11 +60,18 @@ METHODS: Dict[str, Dict[str, Any]] = {
 }
 
 
-def merged(found: Experts, **options: Any) -> float:
-    """The test accuracy of what the experts' files merge to."""
+def merged(found: Experts, output: Path, name: str) -> Figures:
+    """The test accuracy of what the experts' files merge to, and the scale that was chosen."""
     given = {"base": found.base, "task": found.task}
-    named = {key: given[key] if value is True else value for key, value in options.items()}
-    return percent(found.task, merge(found.paths, threads=1, **named), found.test)
+    asked = {key: given[key] if it is True else it for key, it in METHODS[name].items()}
+    parts = {key: asked.pop(key) for key in ("method", "base", "task", "search") if key in asked}
+    request = Request(inputs=found.paths, parameters=asked, **parts)
+    written = merge_into_file(request, output, Machine(threads=1), force=True)
+    weights = torch.load(output, weights_only=True)["model"]
+    figures = {name: percent(found.task, weights, found.test)}
+    if "search" in written.report:
+        figures[f"scale/{name}"] = written.report["search"]["chosen"]["scale"]
+    return figures
 
 
 def measure(seed: int, folder: Path) -> Figures:
@@ -73,15 +82,17 @@ def measure(seed: int, folder: Path) -> Figures:
         [percent_of(it.model, found.task, [batch]) for batch in found.test] for it in found.experts
     ]
     variants = fisher.accuracies(found, folder, fisher.of_batches(found))
-    return {
+    figures = {
         "Base": percent_of(found.start.model, found.task, found.test),
         "Expert on its own domain": mean([row[place] for place, row in enumerate(shown)]),
         "Expert over all domains": mean([mean(row) for row in shown]),
         "Jointly trained": percent_of(joint.model, found.task, found.test),
         "The experts' mean probabilities": _ensemble(found),
-        **{name: merged(found, **options) for name, options in METHODS.items()},
-        **{f"Fisher: {name}": accuracy for name, accuracy in variants.items()},
     }
+    for name in METHODS:
+        figures.update(merged(found, folder / "merged.pt", name))
+    figures.update({f"Fisher: {name}": accuracy for name, accuracy in variants.items()})
+    return figures
 
 
 def _ensemble(found: Experts) -> float:
@@ -95,7 +106,11 @@ def _ensemble(found: Experts) -> float:
 
 
 def told(runs: List[Figures]) -> str:
-    return table(
-        ["method", "test accuracy, %"],
-        [[row, plus_minus(column(runs, row))] for row in runs[0]],
-    )
+    rows = []
+    for row in runs[0]:
+        if row.startswith("scale/"):
+            continue
+        scale = f"scale/{row}"
+        chosen = plus_minus(column(runs, scale), 2) if scale in runs[0] else ""
+        rows.append([row, plus_minus(column(runs, row)), chosen])
+    return table(["method", "test accuracy, %", "scale chosen"], rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -116,7 +117,9 @@ def test_warnings_go_to_stderr(cli: Cli, save: Save) -> None:
     assert "update_bn" in result.stderr
 
 
-@pytest.mark.parametrize("words", [["--wrong", "a.pt"], ["--threads", "many", "a.pt"], ["-m"], ["--json"]])
+@pytest.mark.parametrize(
+    "words", [["--wrong", "a.pt"], ["--threads", "many", "a.pt"], ["-m"], ["--json"]]
+)
 def test_wrong_usage_exits_with_2(cli: Cli, words: list[str]) -> None:
     assert cli(*words).exit_code == 2
 
@@ -246,6 +249,15 @@ def test_parameters_and_overrides(cli: Cli, two: list[Path]) -> None:
     assert merged("n.pt") == pytest.approx([0.9, 0.9])
     assert cli(*two, "-w", "1,3", "-o", "o.pt").exit_code == 0
     assert merged("o.pt") == [0.75, 0.75]
+
+
+def test_hashes_can_be_left_out(cli: Cli, two: list[Path]) -> None:
+    assert cli(*two, "-o", "m.pt").exit_code == 0
+    digest = hashlib.sha256(two[0].read_bytes()).hexdigest()
+    found = torch.load("m.pt", weights_only=True).otf_merge["inputs"][0]
+    assert found == {"file": "a.pt", "sha256": digest}
+    assert cli(*two, "-o", "n.pt", "--no-hash").exit_code == 0
+    assert torch.load("n.pt", weights_only=True).otf_merge["inputs"][0] == {"file": "a.pt"}
 
 
 def test_parameters_that_cannot_be(refused: Refused, two: list[Path]) -> None:

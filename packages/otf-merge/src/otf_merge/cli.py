@@ -116,6 +116,16 @@ _SHARD_SIZE = _own(
         rich_help_panel="Output",
     ),
 )
+_HASHES = _own(
+    "hashes",
+    bool,
+    typer.Option(
+        True,
+        "--hash/--no-hash",
+        help="Record each input's SHA-256, which takes about as long as an average.",
+        rich_help_panel="Output",
+    ),
+)
 _DRY_RUN = _own(
     "dry_run",
     bool,
@@ -133,6 +143,7 @@ def _merge(
     output: Optional[str],
     force: bool,
     shard_size: Optional[str],
+    hashes: bool,
     dry_run: bool,
 ) -> None:
     if dry_run:
@@ -148,6 +159,7 @@ def _merge(
                 *(request, output, machine),
                 force=force,
                 shard_size=_bytes(shard_size),
+                hashes=hashes,
                 progress=progress,
             )
     if given.as_json:
@@ -210,7 +222,7 @@ _ONLY = _own(
 
 _merge.__doc__ = _EXAMPLES
 app.command(_MERGE, hidden=True, no_args_is_help=True)(
-    with_options(_merge, [_OUTPUT, _FORCE, _SHARD_SIZE, _DRY_RUN])
+    with_options(_merge, [_OUTPUT, _FORCE, _SHARD_SIZE, _HASHES, _DRY_RUN])
 )
 app.command("plan", no_args_is_help=True)(with_options(_plan, [_OUTPUT, _FORCE]))
 app.command("compare", no_args_is_help=True)(with_options(_compare, [_OUTPUT, _FORCE, _ONLY]))

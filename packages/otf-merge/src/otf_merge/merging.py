@@ -73,6 +73,7 @@ def merge(
     threads: int | None = None,
     force: bool = False,
     shard_size: int | None = None,
+    hashes: bool = True,
     progress: Progress = unwatched,
     **parameters: Any,
 ) -> dict[str, Tensor] | Path:
@@ -95,7 +96,8 @@ def merge(
       was computed before. With a task, `search` tries values of parameters, `recalibrate` settles
       normalisation statistics, and `gate` accepts only what is no worse than the best parent.
     - `force` replaces an output that exists; `shard_size` is the most bytes of tensors in one file
-      of a folder; `progress` is told how far the merge is.
+      of a folder; without `hashes` the output's record does not have the inputs' SHA-256, which take
+      about as long as an average; `progress` is told how far the merge is.
 
     What should be known about the result comes as a `MergeWarning`, what prevents it as a
     `MergeError`.
@@ -129,7 +131,11 @@ def merge(
         found = preparation.warnings
     else:
         written = merge_into_file(
-            request, output, machine, force=force, shard_size=shard_size, progress=progress
+            *(request, output, machine),
+            force=force,
+            shard_size=shard_size,
+            hashes=hashes,
+            progress=progress,
         )
         result, found = written.output, written.warnings
     for text in found:
@@ -144,6 +150,7 @@ def merge_into_file(
     *,
     force: bool = False,
     shard_size: int | None = None,
+    hashes: bool = True,
     progress: Progress = unwatched,
 ) -> Written:
     """Merge into a file or folder: `output`, else `merged` in the format of the first input."""
@@ -153,6 +160,7 @@ def merge_into_file(
         machine or Machine(),
         force=force,
         shard_size=shard_size,
+        hashes=hashes,
         progress=progress,
     )
 

@@ -45,6 +45,7 @@ def write(
     *,
     force: bool,
     shard_size: int | None,
+    hashes: bool,
     progress: Progress,
 ) -> Written:
     """Merge and write; nothing is left behind where either fails."""
@@ -53,7 +54,7 @@ def write(
     with prepared(request, machine, outputs, progress) as preparation:
         if place is None:
             place = destination(default_output(preparation.checkpoints[0]), force=force)
-        _write(preparation, place, shard_size)
+        _write(preparation, place, shard_size, hashed=hashes)
     return Written(
         output=place.path,
         inputs=[checkpoint.path for checkpoint in preparation.checkpoints],
@@ -73,12 +74,14 @@ def used(preparation: Preparation) -> dict[str, Any]:
     return parameters
 
 
-def _write(preparation: Preparation, place: Destination, shard_size: int | None) -> None:
+def _write(
+    preparation: Preparation, place: Destination, shard_size: int | None, *, hashed: bool
+) -> None:
     first = preparation.checkpoints[0]
     for note in place.notes(first):
         preparation.warn(note)
     bases = [preparation.base] if preparation.base else []
-    hashes = Hashes([*preparation.checkpoints, *bases])
+    hashes = Hashes([*preparation.checkpoints, *bases], wanted=hashed)
     merged = preparation.final()
     place.require_room(merged.specs, merged.ties)
     contents = Contents(

@@ -27,7 +27,8 @@ class Hashes:
     zeros of the same length in it until `wait` has returned.
     """
 
-    def __init__(self, checkpoints: Iterable[Checkpoint]) -> None:
+    def __init__(self, checkpoints: Iterable[Checkpoint], *, wanted: bool = True) -> None:
+        self._wanted = wanted
         self._targets: list[tuple[Path, dict[str, Any], str]] = []
         self.entries = [self._entry(checkpoint) for checkpoint in checkpoints]
         self._error: OSError | None = None
@@ -54,6 +55,8 @@ class Hashes:
 
     def _entry(self, checkpoint: Checkpoint) -> dict[str, Any]:
         entry: dict[str, Any] = {"file": checkpoint.path.name}
+        if not self._wanted:
+            return entry
         if checkpoint.files == (checkpoint.path,):
             entry["sha256"] = _UNKNOWN
             self._targets.append((checkpoint.path, entry, "sha256"))

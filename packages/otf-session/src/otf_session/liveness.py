@@ -55,7 +55,8 @@ def is_alive(folder: Path, name: str = _LOCK) -> Optional[bool]:
 def _is_held(path: Path, fcntl: Any) -> Optional[bool]:
     """Look by a shared lock: any number of readers may have one, and none next to the holder's."""
     try:
-        descriptor = os.open(path, os.O_RDWR | os.O_NONBLOCK)
+        # For reading: a shared lock needs no more, and a read-only home allows no more.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     except OSError:
         return None
     try:

@@ -6,15 +6,17 @@ import sqlite3
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Dict, Iterator, List, Optional, Sequence, Type
+from typing import Any, ClassVar, Dict, Iterator, List, Optional, Sequence, Type
 
 import msgspec
 import peewee
 
-from . import migrations, projections, statements
+from . import access, migrations, projections, statements
+from .damage import diagnosis, missing_bytes
 from .errors import SchemaTooOld, StoreDamaged
 from .events import AnyEvent, LogLine, Metrics
 from .home import DATABASE, Home
+from .liveness import is_alive
 from .models import (
     EventRow,
     LogRow,
@@ -36,7 +38,7 @@ class SessionStore:
             pragmas={"journal_mode": "wal", "synchronous": "normal", "foreign_keys": 1},
             timeout=5.0,
         )
-        with _storage_errors(folder):
+        with storage_errors(folder):
             migrations.migrate(self._database)
             self.last_seq = newest_seq(self._database)
             self._database.close()
@@ -108,33 +110,53 @@ class SessionReader:
     newest one first, also while its trainer has it open: what migrations add harms no older writer.
     """
 
+    #: Executed on every connection before anything is read.
+    _pragmas: ClassVar[Dict[str, Any]] = {}
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.database = peewee.SqliteDatabase(_read_only(folder), uri=True, timeout=5.0)
+        self.database = peewee.SqliteDatabase(None)
         self._errors = contextlib.ExitStack()
 
     def __enter__(self) -> "SessionReader":
-        with _storage_errors(self.folder):
+        with storage_errors(self.folder):
             try:
                 if self._begin() < migrations.NEWEST:
                     self.database.close()
-                    _upgrade(self.folder)
+                    self._upgrade()
                     self._begin()
             except BaseException:
                 self.database.close()
                 raise
-        self._errors.enter_context(_storage_errors(self.folder))
+        self._errors.enter_context(storage_errors(self.folder))
         return self
 
     def _begin(self) -> int:
         """Begin the one read transaction; the schema's number is returned."""
+        *others, last = access.ways(self.folder)
+        for way in others:
+            try:
+                return self._begin_by(way)
+            except peewee.OperationalError as error:
+                self.database.close()
+                if not access.may_try_another(self.folder, error):
+                    raise
+        return self._begin_by(last)
+
+    def _begin_by(self, way: access.Access) -> int:
+        pragmas = {**way.pragmas, **self._pragmas}
+        self.database.init(way.uri(self.folder), uri=True, timeout=5.0, pragmas=pragmas)
         self.database.connect()
         self.database.begin()
         found = migrations.check(self.database)
         # The row is missing where the trainer was killed while it made the session.
         if found == 0 or not SessionRow.select().bind(self.database).exists():
-            raise StoreDamaged(f"{self.folder / DATABASE} holds no session.")
+            seen = diagnosis(self.folder)
+            raise StoreDamaged(f"{self.folder / DATABASE} holds no session. {seen}".rstrip())
         return found
+
+    def _upgrade(self) -> None:
+        _upgrade(self.folder)
 
     def __exit__(
         self,
@@ -147,17 +169,28 @@ class SessionReader:
         self._errors.__exit__(kind, error, trace)
 
 
-def _read_only(folder: Path) -> str:
-    address = (folder / DATABASE).absolute().as_uri() + "?mode=ro"
-    if os.access(folder, os.W_OK) or (folder / (DATABASE + "-wal")).exists():
-        return address
-    # To read a WAL database, SQLite makes files beside it, and here it cannot; nobody writes.
-    return address + "&immutable=1"
+class DamagedReader(SessionReader):
+    """A session whose database is cut short, read as far as it reaches.
+
+    What is missing is found when a query comes to it, which then raises `peewee.DatabaseError`.
+    """
+
+    # With it SQLite opens a file that is shorter than its header says. Nothing is written.
+    _pragmas: ClassVar[Dict[str, Any]] = {"writable_schema": 1}
+
+    def _upgrade(self) -> None:
+        raise StoreDamaged(
+            f"The session in {self.folder} was recorded by an older version of OnTheFly, and is "
+            f"not brought up to date, because it is damaged. {diagnosis(self.folder)}".rstrip()
+        )
 
 
 def _upgrade(folder: Path) -> None:
     """Bring a session of an older schema to the newest one; its trainer may be writing meanwhile."""
     path = folder / DATABASE
+    if is_alive(folder) is False and missing_bytes(path):
+        # What is left of it is left as it is.
+        raise peewee.DatabaseError("it is damaged")
     # Its writer's transactions take milliseconds: whoever comes second waits for the first.
     database = peewee.SqliteDatabase(str(path), timeout=5.0)
     try:
@@ -190,13 +223,14 @@ def newest_seq(database: Any) -> int:
 
 
 @contextlib.contextmanager
-def _storage_errors(folder: Path) -> Iterator[None]:
-    """Say in which session a database could not be used."""
+def storage_errors(folder: Path) -> Iterator[None]:
+    """Say in which session a database could not be used, and what is to be seen of it."""
     try:
         yield
     except (peewee.DatabaseError, sqlite3.DatabaseError) as error:
+        seen = diagnosis(folder) if is_alive(folder) is not True else ""
         raise StoreDamaged(
-            f"The session in {folder} cannot be read: {error}. "
+            f"The session in {folder} cannot be read: {error}. {seen}{' ' if seen else ''}"
             "Its checkpoints are untouched; other sessions are not affected."
         ) from error
 

@@ -11,7 +11,9 @@ import math
 from typing import TYPE_CHECKING
 
 import torch
-LEFT=0.01; BUDGET=60
+
+LEFT = 0.01
+BUDGET = 60
 
 from .units import Units
 
@@ -78,7 +80,7 @@ def _auctioned(cost: Tensor, prices: Tensor, step: float) -> Tensor:
     holds = torch.zeros(count, dtype=torch.bool)
     bidders = torch.arange(count)
     bids = 0
-    while len(bidders) > LEFT*count and bids < BUDGET*count:
+    while len(bidders) > LEFT * count and bids < BUDGET * count:
         bids += len(bidders)
         two = (cost[bidders] - prices).topk(2, dim=1, largest=False)
         column = two.indices[:, 0]

@@ -111,7 +111,7 @@ def _from_task(
         watched = part_of(progress, place, len(parents))
         grams, count = gathered(model, data, task, samples, seed, watched)
         ours = names_in(model, state)
-        found.append(grams.renamed({ours[name]: name for name in grams if name in ours}))
+        found.append(grams.renamed(ours))
         counts.append(count)
     return GramSources(tuple(found), {"source": "task", "samples": counts})
 
@@ -145,4 +145,4 @@ def _as_in(first: Parent, parent: Parent, grams: Grams) -> Grams:
             f"The Gram matrices for `{parent.label}` are of none of its tensors: they are of "
             f"`{next(iter(grams))}`, for example. Give those of the same model."
         )
-    return grams.renamed({name: theirs for theirs, name in ours.items()})
+    return grams.renamed(ours)

@@ -13,7 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Dict, Iterator, Optional, Type
 
-from ..errors import BundleRefused, NotImported
+from ..errors import BundleRefused
 from ..home import DATABASE
 from . import manifest, names
 from .careful import ZIP_FAULTS, careful
@@ -36,7 +36,7 @@ _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 class Archive:
     """A bundle for as long as the `with` lasts.
 
-    Raises `BundleRefused` and `BundleTooNew`; `NotImported` where the file cannot be opened.
+    Raises `BundleRefused` and `BundleTooNew`; `OSError` where the file cannot be read.
     """
 
     def __init__(self, path: Path) -> None:
@@ -47,7 +47,7 @@ class Archive:
         self._infos: Dict[str, zipfile.ZipInfo] = {}
 
     def __enter__(self) -> "Archive":
-        self._file = _opened(self.path)
+        self._file = self.path.open("rb")
         try:
             with self._refusing():
                 self._zip = zipfile.ZipFile(careful(self._file))
@@ -113,13 +113,6 @@ class Archive:
                 f"{where} cannot be read: {error or type(error).__name__}. It is no bundle, or was "
                 "cut short or changed on its way; copy it again."
             ) from error
-
-
-def _opened(path: Path) -> BinaryIO:
-    try:
-        return path.open("rb")
-    except OSError as error:
-        raise NotImported(f"{path} cannot be opened: {error.strerror or error}.") from error
 
 
 def _checked(archive: zipfile.ZipFile) -> Dict[str, zipfile.ZipInfo]:

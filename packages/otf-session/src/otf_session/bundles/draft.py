@@ -20,6 +20,7 @@ from typing import (
     List,
     NamedTuple,
     Optional,
+    Protocol,
     Sequence,
     Tuple,
     Type,
@@ -36,8 +37,19 @@ from .work import Work
 APPLICATION_ID = 0x6F746673
 
 Row = Tuple[Any, ...]
+
+
+class Rows(Protocol):
+    """The rows that a query finds, for as long as they are not closed."""
+
+    def __iter__(self) -> Iterator[Row]: ...
+
+    def close(self) -> None:
+        """Have done with the query."""
+
+
 #: Executes a query of the database that is copied.
-Select = Callable[[str], Iterable[Row]]
+Select = Callable[[str], Rows]
 #: Looks at a row of a table before it is copied; what it raises ends the copying.
 Check = Callable[[str, Row], None]
 
@@ -125,15 +137,13 @@ class Draft:
             listed = ", ".join(f'"{name}"' for name in table.columns)
             marks = ", ".join("?" * len(table.columns))
             insert = f'INSERT INTO "{table.name}" ({listed}) VALUES ({marks})'  # noqa: S608
-            rows = self._wanted(table, select(table.query), runs, check)
-            while True:
+            with contextlib.closing(select(table.query)) as found:
+                rows = self._wanted(table, found, runs, check)
                 # Read first and written then, so that a fault is known to be the one's or the other's.
-                some = list(itertools.islice(rows, _ROWS))
-                if not some:
-                    break
-                self._work.did(0)
-                with _writing():
-                    self._connection.executemany(insert, some)
+                for some in iter(lambda rows=rows: list(itertools.islice(rows, _ROWS)), []):
+                    self._work.did(0)
+                    with _writing():
+                        self._connection.executemany(insert, some)
         if runs is not None:
             with _writing():
                 self._number_anew()

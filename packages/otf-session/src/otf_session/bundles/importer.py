@@ -59,7 +59,7 @@ def import_bundle(
         if path.is_dir():
             from .predecessor import import_folder
 
-            return import_folder(home, path, work)
+            return import_folder(home, path, work, as_new=as_new)
         with Archive(path) as archive:
             return _import(home, archive, work, as_new=as_new)
     except BundleRefused as error:
@@ -73,7 +73,9 @@ def import_bundle(
 
 def _import(home: Home, archive: Archive, work: Work, *, as_new: bool) -> Imported:
     entry = archive.manifest.session
-    if not _ID.fullmatch(entry.id) or entry.id == "latest":
+    # A device's name is no folder's on every system.
+    is_plain = not names.problem(f"{names.CHECKPOINTS}/{entry.id}")
+    if not (_ID.fullmatch(entry.id) and is_plain) or entry.id == "latest":
         raise BundleRefused(f"Its session has the id '{entry.id[:60]}', which is none.")
     if not as_new and (home.sessions / entry.id).exists():
         raise _exists(entry.id)

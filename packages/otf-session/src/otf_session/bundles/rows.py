@@ -1,5 +1,6 @@
 """Whether the rows of a session's database are what our own code writes."""
 
+import contextlib
 import sqlite3
 from typing import Any, Callable, Dict, List, Optional, Tuple, get_args
 
@@ -43,8 +44,9 @@ class Checks:
     def check_all(self, select: Select) -> None:
         """Look at every row of every table."""
         for table in self._tables:
-            for row in select(table.query):
-                self.check(table.name, row)
+            with contextlib.closing(select(table.query)) as rows:
+                for row in rows:
+                    self.check(table.name, row)
 
     def check(self, table: str, row: Row) -> None:
         """Look at one row of a table."""

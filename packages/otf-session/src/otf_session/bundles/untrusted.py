@@ -8,7 +8,7 @@ import contextlib
 import sqlite3
 from functools import cache
 from pathlib import Path
-from typing import FrozenSet, Iterator, List, NamedTuple, Tuple
+from typing import FrozenSet, Generator, Iterator, List, NamedTuple, Tuple
 
 import peewee
 
@@ -44,7 +44,7 @@ class Source:
         self._connection = connection
         self.checks = rows.Checks(connection)
 
-    def select(self, query: str) -> Iterator[draft.Row]:
+    def select(self, query: str) -> Generator[draft.Row, None, None]:
         """The rows that a query finds."""
         with _refusing():
             yield from self._connection.execute(query)

@@ -4,12 +4,13 @@ import contextlib
 import hashlib
 import sqlite3
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, Callable, ContextManager, List, Optional, cast
 
 import msgspec
 
-from ..errors import BundleRefused, BundleTooNew, StoreDamaged
+from ..errors import BundleRefused, BundleTooNew, NotVerified, StoreDamaged
 from ..events import CheckpointSaved
 from ..home import DATABASE, Home
 from ..queries import kept_checkpoints
@@ -51,10 +52,19 @@ def verify(
 ) -> Verified:
     """Look at every byte of a bundle, or of the session of `home` with that id.
 
-    What exists as a file is a bundle. Nothing is changed. Raises `SessionNotFound`, `NotImported`
-    where a file cannot be opened, and `Cancelled`.
+    What exists as a file is a bundle. Nothing is changed. Raises `SessionNotFound`, `NotVerified`
+    where a file cannot be read at all, and `Cancelled`.
     """
     work = Work(report, is_cancelled)
+    try:
+        return _verify(home, target, work)
+    except OSError as error:
+        raise NotVerified(
+            f"{target} cannot be looked at as a whole: {error.strerror or error}."
+        ) from error
+
+
+def _verify(home: Home, target: str, work: Work) -> Verified:
     path = Path(target)
     if path.is_file() or target.endswith(".zip"):
         return _verify_bundle(path, work)
@@ -114,9 +124,7 @@ def _verify_session(folder: Path, work: Work) -> Verified:
         checked.append(Checked(name=DATABASE, size=size, problem=found))
         work.expect(sum(saved.size for saved in kept))
         for saved in kept:
-            problem = _problem_of_file(
-                lambda saved=saved: files.open(saved), saved.size, saved.sha256, work
-            )
+            problem = _problem_of_file(partial(files.open, saved), saved.size, saved.sha256, work)
             if problem and not _is_still_kept(folder, saved):
                 continue
             checked.append(Checked(name=saved.path, size=saved.size, problem=problem))
@@ -152,7 +160,7 @@ def _imported_models(folder: Path, work: Work) -> List[Checked]:
             name=member.name,
             size=member.size,
             problem=_problem_of_file(
-                lambda member=member: opened(folder / member.name),
+                partial(opened, folder / member.name),
                 member.size,
                 member.sha256,
                 work,

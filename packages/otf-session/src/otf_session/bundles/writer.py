@@ -14,8 +14,8 @@ from .names import MANIFEST
 from .work import BLOCK, Work
 
 _REGULAR_FILE = 0o100644
-#: The first second that a zip file can state.
-_EARLIEST = (1980, 1, 1, 0, 0, 0)
+#: The first and the last time that a zip file can state, wherever on earth: 1980-01-02, 2107-12-31.
+_EARLIEST, _LATEST = 315_619_200.0, 4_354_732_800.0
 
 
 class NotWhatItWas(Exception):
@@ -79,7 +79,7 @@ class BundleWriter:
         self, name: str, *, size: int, when: float, compress: bool = False
     ) -> Iterator[Sink]:
         """A sink for a member of about `size` bytes; it is withdrawn where the `with` fails."""
-        info = zipfile.ZipInfo(name, max(_EARLIEST, time.localtime(when)[:6]))
+        info = zipfile.ZipInfo(name, time.localtime(min(max(when, _EARLIEST), _LATEST))[:6])
         info.external_attr = _REGULAR_FILE << 16
         info.file_size = size
         if compress:
