@@ -21,7 +21,7 @@ from . import draft, rows
 #: The longest text in a row, in bytes: what has a longer one was not written by us.
 _LONGEST = 256 << 20
 #: How many faults SQLite is asked to list.
-_FAULTS = 3
+FAULTS = 3
 
 #: A table, an index or a view: what it is, and everything it was made with.
 Object = Tuple[str, str, str, str]
@@ -124,7 +124,7 @@ def check_schema(connection: sqlite3.Connection) -> int:
 
 def faults(connection: sqlite3.Connection) -> List[str]:
     """What SQLite finds wrong with a database: some of it, or nothing."""
-    lines = connection.execute(f"PRAGMA integrity_check({_FAULTS})").fetchall()
+    lines = connection.execute(f"PRAGMA integrity_check({FAULTS})").fetchall()
     return [text for (text,) in lines if text != "ok"]
 
 
