@@ -190,6 +190,7 @@ SUMMARY = SessionSummary(
     ],
     last_seq=10,
     connected=True,
+    name="the one for the paper",
 )
 
 FRAMES: List[frames.Frame] = [

@@ -162,6 +162,13 @@ def test_a_layer_that_is_used_twice_has_both_uses() -> None:
     torch.testing.assert_close(gram.matrix[0], product(torch.cat([x, shared(x).detach()])))
 
 
+def test_a_weight_that_an_embedding_uses_too_is_left_out() -> None:
+    embedding, head = nn.Embedding(5, 3), nn.Linear(3, 5, bias=False)
+    head.weight = embedding.weight
+    model = nn.Sequential(embedding, nn.Linear(3, 3), head)
+    assert list(gathered_from(model, torch.arange(5))) == ["1.weight"]
+
+
 # In files
 
 

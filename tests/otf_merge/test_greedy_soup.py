@@ -141,8 +141,8 @@ def test_it_is_the_recipe_on_digits(save: Save) -> None:
     for place in range(5):
         model = network()
         model.load_state_dict(base.state_dict())
-        noisy = x[:800] + 0.3 * place * torch.rand(800, 8, 8)
-        trained(model, noisy, y[:800], 40 + 20 * place)
+        noisy = x[:800] + 0.4 * torch.rand(800, 8, 8)
+        trained(model, noisy, y[:800], 80 + 10 * place)
         states.append({name: it.to(torch.bfloat16) for name, it in model.state_dict().items()})
         save(f"{place}.pt", states[-1])
     task = Task(network, [(x[800:1200], y[800:1200])])

@@ -63,7 +63,7 @@ def move(data: bytearray, chance: random.Random) -> None:
     begin = chance.randrange(len(data))
     part = data[begin : begin + chance.choice([4, 46, 100])]
     del data[begin : begin + len(part)]
-    place = chance.randrange(len(data))
+    place = chance.randrange(len(data) + 1)
     data[place:place] = part
 
 
@@ -98,7 +98,7 @@ def mutated(whole: bytes, headers: List[int], chance: random.Random) -> bytes:
 @pytest.fixture
 def folder(tmp_path):
     """A folder in memory, where there is such a thing: on a disk its flushes take most of the time."""
-    memory = Path("/dev/shm")  # noqa: S108
+    memory = Path("/dev/shm")
     if not os.access(memory, os.W_OK):
         yield tmp_path
         return

@@ -6,6 +6,7 @@ import logging
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
+from otf_session import display_name
 from otf_session.errors import SessionError, SessionNotFound
 from otf_session.home import DATABASE, Home
 from otf_session.liveness import is_alive
@@ -81,7 +82,7 @@ class Catalog:
 
 def _stamp(folder: Path, linked: bool, summary: Optional[SessionSummary]) -> _Stamp:
     files: List[object] = [linked]
-    for path in (folder / DATABASE, folder / (DATABASE + "-wal")):
+    for path in (folder / DATABASE, folder / (DATABASE + "-wal"), folder / display_name.FILE):
         try:
             status = path.stat()
         except FileNotFoundError:

@@ -4,6 +4,7 @@ from typing import Any, Dict, Iterator, List, Optional, Sequence, Tuple, Type, T
 
 import msgspec
 
+from . import display_name
 from .events import (
     AnyEvent,
     CheckpointFailed,
@@ -107,6 +108,7 @@ def session_summary(reader: SessionReader, *, connected: bool = False) -> Sessio
         runs=runs,
         last_seq=newest_seq(reader.database),
         connected=connected,
+        name=display_name.read(reader.folder),
     )
 
 

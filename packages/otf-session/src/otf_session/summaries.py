@@ -57,7 +57,10 @@ class RunSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
-    """A session at a glance. `connected` says whether its trainer is linked to this server."""
+    """A session at a glance. `connected` says whether its trainer is linked to this server.
+
+    `name` is what a person calls it; empty where nobody has named it.
+    """
 
     id: str
     project: str
@@ -67,6 +70,7 @@ class SessionSummary(msgspec.Struct, frozen=True, kw_only=True):
     runs: List[RunSummary]
     last_seq: int
     connected: bool = False
+    name: str = ""
 
     @property
     def current(self) -> Optional[RunSummary]:

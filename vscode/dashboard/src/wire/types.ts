@@ -665,12 +665,15 @@ export interface DashboardWelcome {
 }
 /**
  * A session at a glance. `connected` says whether its trainer is linked to this server.
+ *
+ * `name` is what a person calls it; empty where nobody has named it.
  */
 export interface SessionSummary {
   connected?: boolean;
   created: number;
   id: string;
   last_seq: number;
+  name?: string;
   project: string;
   runs: RunSummary[];
   state: SessionState;

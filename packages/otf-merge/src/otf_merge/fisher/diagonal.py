@@ -84,8 +84,10 @@ class Diagonal(Checkpoint):
         parts = {name: part for name, part in self.parts.items() if name not in even}
         return Diagonal(self.path, parts, scale=self._scale * scale, even=even)
 
-    def mean_square(self, names: Collection[str]) -> float:
-        """The mean of the squared elements of those tensors.
+    def mean_square(
+        self, names: Collection[str], told: Callable[[int], None] = lambda nbytes: None
+    ) -> float:
+        """The mean of the squared elements of those tensors; `told` of every portion of bytes.
 
         Raises `InvalidInputs` where one is negative or not finite, as no Fisher information is.
         """
@@ -102,6 +104,7 @@ class Diagonal(Checkpoint):
                         "how it was computed."
                     )
                 total += square
+                told(piece.numel() * piece.element_size())
             count += math.prod(shape)
         return total / count if count else 0.0
 

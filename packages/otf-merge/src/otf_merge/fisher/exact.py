@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import textwrap
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Callable, Literal, NamedTuple
@@ -30,6 +31,8 @@ Kind = Literal["true", "sampled", "empirical"]
 _HELD = 1 << 26
 #: How many samples are taken at a time at most: their activations need memory too.
 _TOGETHER = 64
+#: How much is told of why they cannot be taken together, in letters.
+_TOLD = 200
 
 
 @dataclass(frozen=True)
@@ -139,7 +142,7 @@ class _Calculation:
                 squares = self._together(samples, count)
             except (RuntimeError, ValueError) as error:
                 # What a model does that torch.func cannot follow is told in many words.
-                self.one_by_one = str(error).partition("\n")[0]
+                self.one_by_one = textwrap.shorten(str(error), _TOLD, placeholder=" ...")
             else:
                 self._sum_up(squares)
                 return
@@ -177,7 +180,7 @@ class _Calculation:
 
     def _alone(self, sample: _Samples, count: _Terms) -> dict[str, Tensor]:
         """The squares of one sample, one gradient after the other."""
-        parameters = {name: it.clone().requires_grad_() for name, it in self._parameters.items()}
+        parameters = {name: it.detach().requires_grad_() for name, it in self._parameters.items()}
         terms = self._terms(parameters, sample)
         weights = self._weights(terms.detach())
         totals = {name: torch.zeros_like(it) for name, it in self._totals.items()}

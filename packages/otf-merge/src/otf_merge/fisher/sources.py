@@ -81,7 +81,7 @@ def fisher_sources(
     found = [_with_ties(diagonal, parents[0]) for diagonal in found]
     covered = [name for name in names if all(name in diagonal.parts for diagonal in found)]
     _require_shapes(parents[0], found, covered)
-    scales = _scales(parents, found, covered, normalize=normalize)
+    scales = _scales(parents, found, covered, progress, normalize=normalize)
     even = _even(parents[0], [name for name in names if name not in set(covered)])
     scaled = [diagonal.scaled(scale, even) for diagonal, scale in zip(found, scales)]
     return FisherSources(tuple(scaled), report, [_told_of(even)] if even else [])
@@ -193,11 +193,20 @@ def _scales(
     parents: Sequence[Parent],
     found: Sequence[Diagonal],
     covered: Collection[str],
+    progress: Progress,
     *,
     normalize: bool,
 ) -> list[float]:
     """What each diagonal is divided by: its root mean square, or that of all together."""
-    squares = [diagonal.mean_square(covered) for diagonal in found]
+    total = sum(diagonal.specs[name].nbytes for diagonal in found for name in covered)
+    done = 0
+
+    def told(nbytes: int) -> None:
+        nonlocal done
+        done += nbytes
+        progress(done, total, "bytes")
+
+    squares = [diagonal.mean_square(covered, told) for diagonal in found]
     for parent, square in zip(parents, squares):
         if not square:
             raise InvalidInputs(

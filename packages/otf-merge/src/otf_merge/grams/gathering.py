@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 from typing import TYPE_CHECKING, Any, Callable
 
@@ -26,7 +27,8 @@ class GramGatherer:
 
     Layers are `nn.Linear` (and the Transformers library's `Conv1D`), convolutions, grouped ones
     too, and the joint projection of queries, keys and values in `nn.MultiheadAttention`, whose own
-    output projection is no layer that hooks can see. A layer that is used several times, or for
+    output projection is no layer that hooks can see. A weight that another part of the model uses
+    too, such as an embedding that is also the last layer, is left out. A layer that is used several times, or for
     several places of a sequence, has a row for each use. Sums are kept in float64 where the layer
     is, in float32 on devices without it; the model computes what it always does.
 
@@ -40,9 +42,12 @@ class GramGatherer:
 
     def __enter__(self) -> GramGatherer:
         self._stack.enter_context(_without_fused_encoders())
+        owners = collections.Counter(
+            id(it) for part in self._model.modules() for it in part.parameters(recurse=False)
+        )
         for name, module in self._model.named_modules():
             rows = _rows_for(module)
-            if rows is not None:
+            if rows is not None and owners[id(_weight_of(module))] == 1:
                 hook = self._hook(f"{name}." if name else "", module, rows)
                 handle = module.register_forward_pre_hook(hook, with_kwargs=True)
                 self._stack.callback(handle.remove)
@@ -57,7 +62,7 @@ class GramGatherer:
 
     def _hook(self, prefix: str, module: nn.Module, rows: _Rows) -> Callable[..., None]:
         joint = isinstance(module, nn.MultiheadAttention)
-        weight, bias = ("in_proj_weight", "in_proj_bias") if joint else ("weight", "bias")
+        weight, bias = _names_in(module)
         sums = _Sum(
             _PROJECTIONS if joint else getattr(module, "groups", 1),
             has_bias=getattr(module, bias) is not None,
@@ -88,6 +93,16 @@ def _rows_for(module: nn.Module) -> _Rows | None:
     if isinstance(module, nn.MultiheadAttention) and module.in_proj_weight is not None:
         return _rows_of_attention
     return None
+
+
+def _names_in(module: nn.Module) -> tuple[str, str]:
+    """What the module calls its weight and its bias."""
+    joint = isinstance(module, nn.MultiheadAttention)
+    return ("in_proj_weight", "in_proj_bias") if joint else ("weight", "bias")
+
+
+def _weight_of(module: nn.Module) -> Any:
+    return getattr(module, _names_in(module)[0])
 
 
 def _input(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Tensor:

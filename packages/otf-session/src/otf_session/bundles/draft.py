@@ -6,7 +6,6 @@ whatever else a database from elsewhere may have in it.
 """
 
 import contextlib
-import itertools
 import sqlite3
 from pathlib import Path
 from types import TracebackType
@@ -31,7 +30,7 @@ import peewee
 
 from .. import migrations
 from ..events import AnyEvent, CheckpointSaved
-from .work import Work
+from .work import Work, portions
 
 #: "otfs": which kind of SQLite file it is, for tools that look.
 APPLICATION_ID = 0x6F746673
@@ -78,10 +77,13 @@ class Table(NamedTuple):
 
 
 def make(path: Path, schema: int = migrations.NEWEST) -> None:
-    """An empty database of this schema; the file must not exist."""
+    """An empty database of this schema; the file must not exist. Raises `NotWritten`."""
     database = peewee.SqliteDatabase(str(path), pragmas={"synchronous": "off"})
-    with contextlib.closing(database):
-        migrations.migrate(database, schema)
+    try:
+        with contextlib.closing(database):
+            migrations.migrate(database, schema)
+    except peewee.PeeweeException as error:
+        raise NotWritten(f"its database cannot be made ({error})") from error
 
 
 def tables(connection: sqlite3.Connection) -> List[Table]:
@@ -140,7 +142,7 @@ class Draft:
             with contextlib.closing(select(table.query)) as found:
                 rows = self._wanted(table, found, runs, check)
                 # Read first and written then, so that a fault is known to be the one's or the other's.
-                for some in iter(lambda rows=rows: list(itertools.islice(rows, _ROWS)), []):
+                for some in portions(rows, _ROWS):
                     self._work.did(0)
                     with _writing():
                         self._connection.executemany(insert, some)
@@ -232,6 +234,13 @@ def _writing() -> Iterator[None]:
         yield
     except sqlite3.OperationalError as error:
         raise NotWritten(str(error)) from error
+
+
+def set_session(path: Path, session_id: str, project: str, created: float) -> None:
+    """Say in an empty database which session it is of. `created` is in seconds."""
+    with contextlib.closing(sqlite3.connect(str(path), isolation_level=None)) as connection:
+        row = (session_id, project, created)
+        connection.execute("INSERT INTO session (id, project, created) VALUES (?, ?, ?)", row)
 
 
 def set_id(path: Path, session_id: str) -> None:

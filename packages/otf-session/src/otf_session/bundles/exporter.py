@@ -6,7 +6,7 @@ import re
 import sqlite3
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional, Sequence, Set
+from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Set, Tuple
 
 import msgspec
 
@@ -30,6 +30,8 @@ from .writer import BundleWriter
 SUFFIX = ".otf.zip"
 
 _STAGING = ".otf-export-"
+#: How often a moment is waited for at which every checkpoint's file is there.
+_MOMENTS = 9
 
 
 class Exported(msgspec.Struct, frozen=True, kw_only=True):
@@ -128,11 +130,8 @@ class _Export:
         with contextlib.ExitStack() as stack:
             bundle = stack.enter_context(BundleWriter(self.bundle, self._work))
             with Draft(self._draft, self._work) as draft:
-                with SessionReader(self._folder) as reader:
-                    selection = select(reader.database, self._folder.name, runs, which)
-                    wanted = [*selection.checkpoints, *(selection.final if final_models else [])]
-                    # Opened now, while the record says that they are there.
-                    files = stack.enter_context(HeldFiles(self._folder, wanted))
+                with self._moment(runs, which, final_models) as (reader, selection, files):
+                    stack.callback(files.close)
                     included = {run.name for run in selection.runs}
                     draft.copy(
                         reader.database.connection().execute,
@@ -162,6 +161,27 @@ class _Export:
             final_models=members.count(names.FINAL_MODELS),
             notes=members.notes,
         )
+
+    @contextlib.contextmanager
+    def _moment(
+        self, runs: Sequence[str], which: Checkpoints, final_models: bool
+    ) -> Iterator[Tuple[SessionReader, Selection, HeldFiles]]:
+        """A moment of the session: its record, and the files that it speaks of, opened.
+
+        Where a trainer deletes one between the two, a later moment is taken. One that is missing
+        twice is missing.
+        """
+        missing: Set[str] = set()
+        for is_last in [*[False] * _MOMENTS, True]:
+            with SessionReader(self._folder) as reader:
+                selection = select(reader.database, self._folder.name, runs, which)
+                wanted = [*selection.checkpoints, *(selection.final if final_models else [])]
+                files = HeldFiles(self._folder, wanted)
+                if is_last or files.missing <= missing:
+                    yield reader, selection, files
+                    return
+            missing = files.missing
+            files.close()
 
 
 def _facts(database: Any, runs: Set[str]) -> _Facts:

@@ -2,8 +2,7 @@
 
 import contextlib
 from pathlib import Path
-from types import TracebackType
-from typing import BinaryIO, Dict, Iterator, Optional, Sequence, Type
+from typing import BinaryIO, Dict, Iterator, Sequence, Set
 
 from ..events import CheckpointSaved
 from .draft import key_of
@@ -17,29 +16,25 @@ class FileGone(Exception):
 
 
 class HeldFiles:
-    """The files of some checkpoints of a session, for as long as the `with` lasts."""
+    """The files of some checkpoints of a session, until it is closed.
+
+    `missing` are the keys of those that were not there.
+    """
 
     def __init__(self, folder: Path, checkpoints: Sequence[CheckpointSaved]) -> None:
         self._folder = folder
-        self._checkpoints = checkpoints
         self._files: Dict[str, BinaryIO] = {}
-
-    def __enter__(self) -> "HeldFiles":
+        self.missing: Set[str] = set()
         # The trainer deletes those that are not pinned, and a best one when there is a better one.
-        at_risk = sorted(
-            self._checkpoints, key=lambda saved: saved.pinned and saved.label != "best"
-        )
+        at_risk = sorted(checkpoints, key=lambda saved: saved.pinned and saved.label != "best")
         for saved in at_risk[:_MOST]:
-            with contextlib.suppress(FileGone):
+            try:
                 self._files[key_of(saved)] = opened(self._folder / saved.path)
-        return self
+            except FileGone:
+                self.missing.add(key_of(saved))
 
-    def __exit__(
-        self,
-        kind: Optional[Type[BaseException]],
-        error: Optional[BaseException],
-        trace: Optional[TracebackType],
-    ) -> None:
+    def close(self) -> None:
+        """Let go of all of them."""
         for file in self._files.values():
             file.close()
 

@@ -49,7 +49,7 @@ def import_bundle(
     """Take the bundle at `path` into `home`, whole or not at all.
 
     With `as_new` the session gets a new id, so that it can be there beside one that has its own.
-    A folder is taken for a bundle of the predecessor.
+    A folder is taken for a bundle of the predecessor: its session always gets a new id.
 
     Raises `BundleRefused` or `BundleTooNew` where the bundle is not sound, `SessionExists`,
     `NotImported`, `HomeUnusable` or `Cancelled`; then nothing is left behind.
@@ -59,7 +59,7 @@ def import_bundle(
         if path.is_dir():
             from .predecessor import import_folder
 
-            return import_folder(home, path, work, as_new=as_new)
+            return import_folder(home, path, work)
         with Archive(path) as archive:
             return _import(home, archive, work, as_new=as_new)
     except BundleRefused as error:
@@ -90,7 +90,7 @@ def _import(home: Home, archive: Archive, work: Work, *, as_new: bool) -> Import
                 time=time.time(), bundle=archive.path.name, manifest=archive.manifest
             ),
         )
-        folder = _publish_as_new(home, made) if as_new else _publish(home, made, entry.id)
+        folder = publish_as_new(home, made) if as_new else _publish(home, made, entry.id)
     members = archive.manifest.members
     return Imported(
         session=folder.name,
@@ -179,7 +179,7 @@ def _publish(home: Home, made: Path, session_id: str) -> Path:
         raise
 
 
-def _publish_as_new(home: Home, made: Path) -> Path:
+def publish_as_new(home: Home, made: Path) -> Path:
     """Let the session appear under a new id."""
 
     def fill(folder: Path, session_id: str) -> None:

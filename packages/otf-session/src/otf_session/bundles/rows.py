@@ -11,6 +11,8 @@ from ..events import AnyEvent, LogLine, Metrics, RunState
 from .draft import Row, Select, tables
 
 _TYPES: Dict[str, Tuple[type, ...]] = {"TEXT": (str,), "INTEGER": (int,), "REAL": (float,)}
+#: The year 3000: later ones are no dates on every system.
+_LATEST = 32_503_680_000.0
 _STATES = {state.value for state in RunState}
 
 _any_event = msgspec.json.Decoder(AnyEvent)
@@ -35,6 +37,7 @@ class Checks:
                 for _, _, kind, needed, *_ in properties
             ]
         self._further: Dict[str, Callable[[Dict[str, Any]], str]] = {
+            "session": _session_problem,
             "run": _run_problem,
             "event": _event_problem,
             "metric_batch": _batch_problem,
@@ -82,8 +85,14 @@ def check_numbers(connection: sqlite3.Connection) -> None:
         raise BundleRefused("Its session.sqlite is not whole: metrics have no steps.")
 
 
+def _session_problem(row: Dict[str, Any]) -> str:
+    return "" if 0 <= row["created"] < _LATEST else "has a time that is none"
+
+
 def _run_problem(row: Dict[str, Any]) -> str:
     _strings.decode(row["parents"])
+    if not (0 <= row["created"] < _LATEST and 0 <= row["updated"] < _LATEST):
+        return "has a time that is none"
     return "" if row["state"] in _STATES else f"has the unknown state '{row['state'][:50]}'"
 
 

@@ -15,13 +15,14 @@ import peewee
 from .. import migrations
 from ..errors import BundleRefused, BundleTooNew
 from ..events import CheckpointSaved
+from ..home import DATABASE
 from ..queries import kept_checkpoints
 from . import draft, rows
 
 #: The longest text in a row, in bytes: what has a longer one was not written by us.
 _LONGEST = 256 << 20
 #: How many faults SQLite is asked to list.
-FAULTS = 3
+_FAULTS = 3
 
 #: A table, an index or a view: what it is, and everything it was made with.
 Object = Tuple[str, str, str, str]
@@ -46,12 +47,12 @@ class Source:
 
     def select(self, query: str) -> Generator[draft.Row, None, None]:
         """The rows that a query finds."""
-        with _refusing():
+        with refusing():
             yield from self._connection.execute(query)
 
     def contents(self) -> Contents:
         """What it holds, after each row has been checked."""
-        with _refusing():
+        with refusing():
             rows.check_numbers(self._connection)
             return contents(self._path)
 
@@ -62,12 +63,12 @@ def opened(path: Path) -> Iterator[Source]:
 
     It is looked at first. Raises `BundleRefused` or `BundleTooNew`.
     """
-    with _refusing(), contextlib.closing(_read_only(path)) as connection:
+    with refusing(), contextlib.closing(read_only(path)) as connection:
         version = check_schema(connection)
     if version < migrations.NEWEST:
-        with _refusing(), contextlib.closing(peewee.SqliteDatabase(str(path))) as database:
+        with refusing(), contextlib.closing(peewee.SqliteDatabase(str(path))) as database:
             migrations.migrate(database)
-    with contextlib.closing(_read_only(path)) as connection:
+    with contextlib.closing(read_only(path)) as connection:
         yield Source(path, connection)
 
 
@@ -87,7 +88,7 @@ def _address(path: Path) -> str:
     return f"{path.absolute().as_uri()}?mode=ro&immutable=1"
 
 
-def _read_only(path: Path) -> sqlite3.Connection:
+def read_only(path: Path) -> sqlite3.Connection:
     """A connection through which nothing is written, and no code of the database's own runs."""
     connection = sqlite3.connect(_address(path), uri=True, isolation_level=None)
     # Python limits lengths since 3.11.
@@ -124,7 +125,7 @@ def check_schema(connection: sqlite3.Connection) -> int:
 
 def faults(connection: sqlite3.Connection) -> List[str]:
     """What SQLite finds wrong with a database: some of it, or nothing."""
-    lines = connection.execute(f"PRAGMA integrity_check({FAULTS})").fetchall()
+    lines = connection.execute(f"PRAGMA integrity_check({_FAULTS})").fetchall()
     return [text for (text,) in lines if text != "ok"]
 
 
@@ -146,9 +147,9 @@ def _schema(connection: sqlite3.Connection) -> FrozenSet[Object]:
 
 
 @contextlib.contextmanager
-def _refusing() -> Iterator[None]:
-    """Say of whatever SQLite finds wrong that the bundle is."""
+def refusing(name: str = DATABASE) -> Iterator[None]:
+    """Say of whatever SQLite finds wrong with the bundle's database that the bundle is."""
     try:
         yield
     except (sqlite3.Error, peewee.PeeweeException) as error:
-        raise BundleRefused(f"Its session.sqlite cannot be read: {error}.") from error
+        raise BundleRefused(f"Its {name} cannot be read: {error}.") from error

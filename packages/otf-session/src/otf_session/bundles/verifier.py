@@ -1,6 +1,8 @@
 """Verify: what is wrong with a bundle, or with a session of this home, member by member."""
 
+import contextlib
 import hashlib
+import sqlite3
 import tempfile
 from functools import partial
 from pathlib import Path
@@ -64,6 +66,11 @@ def verify(
 
 def _verify(home: Home, target: str, work: Work) -> Verified:
     path = Path(target)
+    if (path / "bundle.json").is_file():
+        raise NotVerified(
+            f"{path} is a bundle of an earlier version, which holds no hashes to verify. To import "
+            f"it: otf session import {path}"
+        )
     if path.is_file() or target.endswith(".zip"):
         return _verify_bundle(path, work)
     return _verify_session(home.session_folder(target), work)
@@ -106,53 +113,83 @@ def _check_record(manifest: Manifest, record: Path) -> None:
 
 
 def _verify_session(folder: Path, work: Work) -> Verified:
+    """Its record, and every file that the record or its bundle's manifest speaks of."""
+    checked: List[Checked] = []
     kept: List[CheckpointSaved] = []
-    problem = ""
-    try:
-        with SessionReader(folder) as reader:
-            problem = _problem_of_store(reader.database)
-            kept = kept_checkpoints(reader.database)
-    except (StoreDamaged, msgspec.MsgspecError) as error:
-        problem = str(error)
-    checked = [Checked(name=DATABASE, size=(folder / DATABASE).stat().st_size, problem=problem)]
-    work.expect(sum(saved.size for saved in kept))
-    for saved in kept:
-        found = _problem_of_file(folder / saved.path, saved.size, saved.sha256, work)
-        # A trainer that is alive may have deleted it since it was listed.
-        if not found or _is_kept(folder, saved):
-            checked.append(Checked(name=saved.path, size=saved.size, problem=found))
-    origin = provenance.read(folder)
-    for member in origin.manifest.members if origin is not None else []:
-        # Its checkpoints are in the record, which goes on after the import.
-        if member.name.startswith(f"{names.FINAL_MODELS}/") and not names.problem(member.name):
-            found = _problem_of_file(folder / member.name, member.size, member.sha256, work)
-            checked.append(Checked(name=member.name, size=member.size, problem=found))
-    return _verified(str(folder), "session", folder.name, checked)
+    size = (folder / DATABASE).stat().st_size
+    with contextlib.ExitStack() as stack:
+        try:
+            with SessionReader(folder) as reader:
+                kept = kept_checkpoints(reader.database)
+                # Opened now: the trainer of a live session may delete them meanwhile.
+                files = HeldFiles(folder, kept)
+                stack.callback(files.close)
+                found = _problem_of_store(reader.database.connection())
+        except (StoreDamaged, BundleRefused, BundleTooNew) as error:
+            found = str(error)
+        checked.append(Checked(name=DATABASE, size=size, problem=found))
+        work.expect(sum(saved.size for saved in kept))
+        for saved in kept:
+            problem = _problem_of_file(partial(files.open, saved), saved.size, saved.sha256, work)
+            if problem and not _is_still_kept(folder, saved):
+                continue
+            checked.append(Checked(name=saved.path, size=saved.size, problem=problem))
+    checked += _imported_models(folder, work)
+    return _verified(folder.name, "session", folder.name, checked)
 
 
-def _problem_of_store(database: Any) -> str:
-    connection = database.connection()
-    faults = connection.execute(f"PRAGMA integrity_check({untrusted.FAULTS})").fetchall()
-    if faults != [("ok",)]:
-        return f"It is damaged: {'; '.join(text for (text,) in faults)}."
-    try:
-        rows.Checks(connection).check_all(connection.execute)
-        rows.check_numbers(connection)
-    except (BundleRefused, BundleTooNew) as error:
-        return str(error)
+def _problem_of_store(connection: sqlite3.Connection) -> str:
+    faults = untrusted.faults(connection)
+    if faults:
+        return f"It is damaged: {'; '.join(faults)}."
+    rows.Checks(connection).check_all(connection.execute)
+    rows.check_numbers(connection)
     return ""
 
 
-def _problem_of_file(path: Path, size: int, sha256: str, work: Work) -> str:
+def _is_still_kept(folder: Path, saved: CheckpointSaved) -> bool:
+    with SessionReader(folder) as reader:
+        return any(key_of(other) == key_of(saved) for other in kept_checkpoints(reader.database))
+
+
+def _imported_models(folder: Path, work: Work) -> List[Checked]:
+    """The final models that came with an imported session: only its manifest knows of them."""
+    origin = provenance.read(folder)
+    models = [
+        member
+        for member in (origin.manifest.members if origin is not None else [])
+        if member.name.startswith(f"{names.FINAL_MODELS}/") and not names.problem(member.name)
+    ]
+    work.expect(sum(member.size for member in models))
+    return [
+        Checked(
+            name=member.name,
+            size=member.size,
+            problem=_problem_of_file(
+                partial(opened, folder / member.name),
+                member.size,
+                member.sha256,
+                work,
+            ),
+        )
+        for member in models
+    ]
+
+
+def _problem_of_file(
+    open_file: Callable[[], ContextManager[BinaryIO]], size: int, sha256: str, work: Work
+) -> str:
     digest, found = hashlib.sha256(), 0
     try:
-        with opened(path) as file:
+        with open_file() as file:
             for block in iter(lambda: file.read(BLOCK), b""):
                 digest.update(block)
                 found += len(block)
                 work.did(len(block))
-    except (FileGone, OSError) as error:
-        return f"It cannot be read: {error}."
+    except FileGone as error:
+        return f"{str(error).capitalize()}."
+    except OSError as error:
+        return f"It cannot be read: {error.strerror or error}."
     if found != size:
         return f"It has {found} bytes, and {size} were written."
     if sha256 and digest.hexdigest() != sha256:
@@ -160,17 +197,12 @@ def _problem_of_file(path: Path, size: int, sha256: str, work: Work) -> str:
     return ""
 
 
-def _is_kept(folder: Path, saved: CheckpointSaved) -> bool:
-    with SessionReader(folder) as reader:
-        return key_of(saved) in {key_of(each) for each in kept_checkpoints(reader.database)}
-
-
 def _verified(
-    target: str, kind: str, session: str, checked: List[Checked], problem: str = ""
+    target: str, kind: str, session: str, members: List[Checked], problem: str = ""
 ) -> Verified:
-    ok = not problem and not any(each.problem for each in checked)
+    is_sound = not problem and not any(each.problem for each in members)
     return Verified(
-        target=target, kind=kind, session=session, ok=ok, members=checked, problem=problem
+        target=target, kind=kind, session=session, ok=is_sound, members=members, problem=problem
     )
 
 

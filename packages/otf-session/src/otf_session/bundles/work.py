@@ -1,6 +1,7 @@
 """Long work that tells how far it is, and that can be broken off."""
 
-from typing import Callable, Optional
+import itertools
+from typing import Callable, Iterator, List, Optional, TypeVar
 
 from ..errors import Cancelled
 
@@ -11,6 +12,18 @@ IsCancelled = Callable[[], bool]
 
 #: Bytes that are read, hashed and written at a time.
 BLOCK = 1 << 20
+
+
+_Item = TypeVar("_Item")
+
+
+def portions(items: Iterator[_Item], size: int) -> Iterator[List[_Item]]:
+    """The items, some at a time."""
+    while True:
+        some = list(itertools.islice(items, size))
+        if not some:
+            return
+        yield some
 
 
 class Work:

@@ -4,7 +4,7 @@ The number of the newest applied one is SQLite's `user_version`. A migration is 
 it has been released; a change of the schema is a new file.
 """
 
-from typing import List, Tuple
+from typing import List, Optional, Tuple
 
 import peewee
 
@@ -37,14 +37,14 @@ def check(database: peewee.SqliteDatabase) -> int:
     return found
 
 
-def migrate(database: peewee.SqliteDatabase, upto: int = NEWEST) -> None:
+def migrate(database: peewee.SqliteDatabase, upto: Optional[int] = None) -> None:
     """Apply what has not been applied yet, each migration in a transaction of its own.
 
-    `upto` is the last one that is wanted.
+    `upto` is the last one that is wanted; without it all are.
     """
     found = check(database)
     for number, sql in _MIGRATIONS:
-        if number <= found or number > upto:
+        if number <= found or (upto is not None and number > upto):
             continue
         with database.atomic("IMMEDIATE"):
             # Looked at again under the lock: another process may be doing the same.
