@@ -28,7 +28,7 @@ PACKAGES = {
 #: What a package's own tests need beside it.
 TEST_NEEDS = {
     "otf-session": ["hypothesis"],
-    "otf-merge": ["hypothesis", "numpy"],
+    "otf-merge": ["hypothesis", "scikit-learn"],
     "otf-hooks": ["numpy", "torchdata"],
     "otf-serve": ["httpx", "hypothesis"],
     "onthefly-ai": ["playwright", "scikit-learn"],

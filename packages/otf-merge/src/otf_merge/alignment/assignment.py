@@ -20,11 +20,13 @@ from .units import Units
 if TYPE_CHECKING:
     from torch import Tensor
 
-# Of the auction: the first bids raise prices by at least this many standard deviations of the
-# costs, each stage by a fifth of that, and the last hundredth of the rows need not find a column.
-_FIRST, _FINER, _STAGES, _LEFT = 0.1, 5, 5, 100
-# Rows that are all alike, as with dead units, outbid each other in small steps for long.
-_BIDDING = 500
+# Of the auction: bids change prices by half the costs' standard deviation at least, in each stage
+# by a fifth of that, and some three rows of a thousand need not find a column.
+_FIRST, _FINER, _STAGES, _LEFT = 0.5, 5, 5, 0.003
+# Rows that are all alike, as those of dead units, outbid each other in small steps for long. So many
+# bids for each row are enough in a stage.
+_BIDS = 200
+
 
 
 def assignment(similarity: Tensor) -> Tensor:
@@ -62,7 +64,7 @@ def constrained_assignment(similarity: Tensor, units: Units) -> Tensor:
 
 
 def _prices(cost: Tensor) -> Tensor:
-    """What is to be added to each column's costs, as the auction has it: `(n,)`, to be subtracted."""
+    """The columns' prices by the auction, to be subtracted from their costs: `(n,)`."""
     prices = cost.min(0).values
     step = _FIRST * float(cost.std())
     if not step > 0:
