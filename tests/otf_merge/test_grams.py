@@ -132,16 +132,30 @@ def test_queries_keys_and_values_have_inputs_of_their_own(batch_first: bool) -> 
 
 def test_layers_of_a_transformer_are_seen_although_kernels_are_fused() -> None:
     layer = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
-    model = nn.TransformerEncoder(layer, 2, enable_nested_tensor=False)
-    before = torch.backends.mha.get_fastpath_enabled()
-    grams = gathered_from(model, normal(2, 5, 8))
-    assert torch.backends.mha.get_fastpath_enabled() == before
-    expected = [
-        f"layers.{place}.{name}"
+    encoder = nn.TransformerEncoder(layer, 2)
+    padding = torch.zeros(2, 5, dtype=torch.bool)
+    padding[1, 3:] = True
+
+    class Padded(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder = encoder
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.encoder(x, src_key_padding_mask=padding)  # type: ignore[no-any-return]
+
+    settings = [encoder.use_nested_tensor, *(it.activation_relu_or_gelu for it in encoder.layers)]
+    x = normal(2, 5, 8)
+    grams = gathered_from(Padded(), x)
+    after = [encoder.use_nested_tensor, *(it.activation_relu_or_gelu for it in encoder.layers)]
+    assert after == settings
+    assert list(grams) == [
+        f"encoder.layers.{place}.{name}"
         for place in (0, 1)
         for name in ("self_attn.in_proj_weight", "linear1.weight", "linear2.weight")
     ]
-    assert list(grams) == expected
+    first = grams["encoder.layers.0.self_attn.in_proj_weight"]
+    torch.testing.assert_close(first.mean[2], product(x.reshape(-1, 8)) / 10)
 
 
 def test_hooks_are_gone_afterwards_and_unused_layers_are_left_out() -> None:

@@ -32,10 +32,7 @@ _FEWEST = 1 << 10
 
 #: Methods that have been seen to do well where averages no longer do.
 _ROBUST = ("fisher",)
-_STILL = (
-    "What can still work: `regmean`, `fisher`, and with a --task `distill` and `greedy-soup`, which "
-    "leaves out what does not help"
-)
+_STILL = ("fisher", "regmean", "distill", "greedy-soup")
 #: DARE's own condition: the share of weights dropped, and the change that is small enough for it.
 _MOST = 0.5
 _SMALL_DELTA = 5e-3
@@ -96,6 +93,8 @@ def warnings_of(
     `given` are the method's parameters, `base` is the base's name.
     """
     found = []
+    still = ", ".join(f"`{name}`" for name in _STILL if name != method.name)
+    hope = f"What can still work: {still}"
     if not assessment.related:
         whom = "the checkpoints"
         if assessment.cosine >= _RELATED and base:
@@ -104,13 +103,13 @@ def warnings_of(
         found.append(
             f"By the look of their weights {whom} have no common ancestor (cosine {least:.2f}): "
             f"merged by `{method.name}` they will hardly work. Check that they are fine-tuned from "
-            f"one model, or match their hidden units first with --align weights. {_STILL}."
+            f"one model, or match their hidden units first with --align weights. {hope}."
         )
     elif assessment.score > COLLAPSING and method.name not in _ROBUST:
         found.append(
             f"The checkpoints are far apart (collapse score {assessment.score:.1e}, above "
             f"{COLLAPSING:.1e}), where averages have been seen to be worse than the base. Shorter "
-            f"training merges better. {_STILL}."
+            f"training merges better. {hope}."
         )
     dropped = given.get("drop_rate", 0.0)
     if assessment.rms_deltas and dropped >= _MOST and max(assessment.rms_deltas) > _SMALL_DELTA:

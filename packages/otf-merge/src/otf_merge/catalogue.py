@@ -36,6 +36,8 @@ def described(method: Any) -> dict[str, Any]:
         "summary": method.summary,
         "paper": method.paper,
         "needs": needs_of(method),
+        "fewest": method.fewest,
+        "most": method.most,
         "optional": sorted(method.takes - method.needs - {"progress", "report", "name"}),
         "parameters": [
             {
@@ -58,6 +60,13 @@ def needs_of(method: Any) -> list[str]:
         "grams": "Gram matrices (--grams, --task or the checkpoints' own)",
     }
     return [words[name] for name in words if name in method.needs]
+
+
+def shown(default: Any) -> str:
+    """A parameter's default as it would be typed."""
+    if default is None:
+        return "none"
+    return str(default).lower() if isinstance(default, bool) else str(default)
 
 
 def generated() -> str:
@@ -87,8 +96,7 @@ def _section(method: Any) -> str:
     if method.parameters:
         lines += ["| parameter | values | default | what it does |", "| --- | --- | --- | --- |"]
         for it in method.parameters:
-            default = str(it.default).lower() if isinstance(it.default, bool) else it.default
-            lines.append(f"| `{it.name}` | {it.told} | {default} | {it.help} |")
+            lines.append(f"| `{it.name}` | {it.told} | {shown(it.default)} | {it.help} |")
         lines.append("")
     return "\n".join(lines)
 

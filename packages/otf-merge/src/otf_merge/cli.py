@@ -1,16 +1,15 @@
 """`otf merge`: merge checkpoints from a shell."""
 
 import contextlib
-import inspect
-import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any, List, Optional
+from typing import TYPE_CHECKING, Any, Callable, List, Optional
 
 import typer
 from typer.core import TyperGroup
 
-from .options import with_options
+from .method_options import with_options
+from .own_options import DRY_RUN, FORCE, HASHES, KEEP, METHODS, OUTPUT, SHARD_SIZE
 
 if TYPE_CHECKING:
     from .request import Machine, Request
@@ -18,20 +17,22 @@ if TYPE_CHECKING:
 _MERGE = "merge"
 _INTERRUPTED = 130
 
-_EXAMPLES = """Merge checkpoints into one model.
+_HELP = """Merge checkpoints into one model.
 
-Examples:
+Names, dtypes and format follow the first checkpoint.
 
-  otf-merge ckpts/                                        # the average of all in a folder
-
-  otf-merge --method fisher ckpts/                        # weighted by Adam's own state
-
-  otf-merge -m ties --base base.pt a.pt b.pt --density 0.5 -o merged.safetensors
-
+\b
+  otf-merge ckpts/                          the average of all in a folder
+  otf-merge a.pt b.pt -w 0.7,0.3            the same with weights
+  otf-merge -m fisher ckpts/                weighted by Adam's own state
+  otf-merge -m slerp a.pt b.pt --t 0.3 -o merged.safetensors
+  otf-merge -m ties --base base.pt a.pt b.pt --density 0.5
   otf-merge -m distill --task mytask.py:task ckpts/
 
-Names, dtypes and format follow the first checkpoint. See also: otf-merge methods, otf-merge plan,
-otf-merge compare.
+\b
+  otf-merge methods [NAME]     what methods there are; all about one
+  otf-merge plan ...           what a merge would do, and its recipe
+  otf-merge compare ...        every method that applies, ranked on your data
 """
 
 
@@ -66,76 +67,23 @@ app = typer.Typer(
 
 
 @contextlib.contextmanager
-def user_errors() -> Iterator[None]:
-    """Turn this package's errors into one message on stderr and exit code 1."""
-    from .errors import MergeError
+def user_errors(told: Callable[[Any], None] = lambda report: None) -> Iterator[None]:
+    """Turn this package's errors into one message on stderr and exit code 1.
+
+    `told` gets the report of a merge that a gate has refused.
+    """
+    from .errors import GateRefused, MergeError
 
     try:
         yield
     except MergeError as error:
-        typer.echo(f"error: {error}", err=True)
+        if isinstance(error, GateRefused):
+            told(error.report)
+        _say(f"error: {error}", err=True)
         raise typer.Exit(1) from error
     except KeyboardInterrupt:
-        typer.echo("Interrupted: nothing was written.", err=True)
+        _say("Interrupted: nothing was written.", err=True)
         raise typer.Exit(_INTERRUPTED) from None
-
-
-def _own(name: str, annotation: Any, default: Any) -> inspect.Parameter:
-    return inspect.Parameter(
-        name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=annotation, default=default
-    )
-
-
-_OUTPUT = _own(
-    "output",
-    Optional[str],
-    typer.Option(
-        None,
-        "--output",
-        "-o",
-        help="The file to write, whose suffix sets the format, or a folder.",
-        show_default="merged, in the first input's format",
-        rich_help_panel="Output",
-    ),
-)
-_FORCE = _own(
-    "force",
-    bool,
-    typer.Option(
-        False, "--force", help="Replace the output if it exists.", rich_help_panel="Output"
-    ),
-)
-_SHARD_SIZE = _own(
-    "shard_size",
-    Optional[str],
-    typer.Option(
-        None,
-        "--shard-size",
-        help="The most in one file of a folder, such as 5GB.",
-        show_default="as the first input",
-        rich_help_panel="Output",
-    ),
-)
-_HASHES = _own(
-    "hashes",
-    bool,
-    typer.Option(
-        True,
-        "--hash/--no-hash",
-        help="Record each input's SHA-256, which takes about as long as an average.",
-        rich_help_panel="Output",
-    ),
-)
-_DRY_RUN = _own(
-    "dry_run",
-    bool,
-    typer.Option(
-        False,
-        "--dry-run",
-        help="Say what would be done and do nothing, as `otf-merge plan` does.",
-        rich_help_panel="Output",
-    ),
-)
 
 
 def _merge(
@@ -147,91 +95,120 @@ def _merge(
     dry_run: bool,
 ) -> None:
     if dry_run:
-        _plan(given, output, force)
+        _plan(given, output, force, hashes)
         return
-    with user_errors():
+
+    def refused(report: Any) -> None:
+        if given.as_json:
+            _say_json({"output": None, "report": report})
+
+    with user_errors(refused):
+        request, machine = _asked(given)
         from .display import bar, outcome
         from .merging import merge_into_file
 
-        request, machine = _asked(given)
-        with bar(quiet=given.as_json) as progress:
+        size = _bytes(shard_size)
+        _say_what_was_found(request, output, given)
+        with bar(quiet=given.as_json) as watched:
             written = merge_into_file(
                 *(request, output, machine),
                 force=force,
-                shard_size=_bytes(shard_size),
+                shard_size=size,
                 hashes=hashes,
-                progress=progress,
+                progress=watched.progress,
             )
     if given.as_json:
-        _print_json(vars(written))
+        _say_json(vars(written))
         return
     _warn(written.warnings)
-    typer.echo(outcome(written))
+    _say(outcome(written))
 
 
-def _plan(given: SimpleNamespace, output: Optional[str], force: bool) -> None:
-    """Say what a merge would do: tensors, bytes, memory, warnings, and a recipe of it."""
+def _plan(given: SimpleNamespace, output: Optional[str], force: bool, hashes: bool) -> None:
+    """Say what a merge would do, and do nothing: tensors, bytes, memory, and what to beware of.
+
+    It ends with a recipe, and what comes before are comments: all of it can be saved.
+
+    \b
+      otf-merge plan -m ties --base base.pt a.pt b.pt > recipe.yaml
+      otf-merge --recipe recipe.yaml --density 0.3
+    """
     with user_errors():
+        request, machine = _asked(given)
         from .display import planned
         from .plan import plan
 
-        request, machine = _asked(given)
-        found = plan(request, output, machine, force=force)
+        found = plan(request, output, machine, force=force, hashes=hashes)
     if given.as_json:
-        _print_json(vars(found))
+        _say_json(vars(found))
         return
     _warn(found.warnings)
-    typer.echo(planned(found))
+    _say(planned(found))
 
 
-def _compare(given: SimpleNamespace, output: Optional[str], force: bool, only: List[str]) -> None:
+def _compare(
+    given: SimpleNamespace, output: Optional[str], force: bool, only: Optional[List[str]]
+) -> None:
     """Try every method that applies on a task's validation data, and rank them.
 
-    The parents and the base stand in the table too. With -o the best method's result is written.
+    The parents and the base stand in the table too: a merge is of use where it is better.
+
+    \b
+      otf-merge compare --task mytask.py:task ckpts/
+      otf-merge compare --task mytask.py:task --base base.pt a.pt b.pt -o best.pt
+      otf-merge compare --task mytask.py:task a.pt b.pt -m linear -m slerp --search t=0.3,0.5
     """
     with user_errors():
-        from .comparing import compare, keep, ranked
-        from .display import bar, ranking
+        from .asking import every_method
 
-        request, machine = _asked(given)
-        with bar(quiet=given.as_json) as progress:
-            found = ranked(list(compare(request, machine, progress, only or ())))
-            written = keep(request, found, output, machine, force=force) if output else None
+        request, machine = _asked(given, only or every_method())
+        from .checkpoints.destination import destination
+        from .comparing import compare, keep, ranked
+        from .display import bar
+        from .ranking import line, ranking
+
+        if output:
+            destination(output, force=force)
+        _say_what_was_found(request, output, given)
+        found = []
+        with bar(quiet=given.as_json) as watched:
+            for contender in compare(request, machine, watched.progress, only or ()):
+                watched.say(line(contender))
+                found.append(contender)
+            found = ranked(found)
+            written = (
+                keep(request, found, output, machine, force=force, progress=watched.progress)
+                if output
+                else None
+            )
     if given.as_json:
         kept = vars(written) if written else None
-        _print_json({"ranking": [it.told() for it in found], "written": kept})
+        _say_json({"ranking": [it.told() for it in found], "written": kept})
         return
-    typer.echo(ranking(found))
+    _say(ranking(found))
     if written:
         _warn(written.warnings)
-        typer.echo(f"Wrote {written.output}, merged by {written.method}.")
+        _say(f"Wrote {written.output}, merged by {written.method}.")
 
 
-_ONLY = _own(
-    "only",
-    Optional[List[str]],
-    typer.Option(
-        None,
-        "--only",
-        metavar="METHOD",
-        help="A method to try; may be repeated.",
-        show_default="all that apply",
-        rich_help_panel="What to merge",
-    ),
-)
-
-_merge.__doc__ = _EXAMPLES
+_merge.__doc__ = _HELP
 app.command(_MERGE, hidden=True, no_args_is_help=True)(
-    with_options(_merge, [_OUTPUT, _FORCE, _SHARD_SIZE, _HASHES, _DRY_RUN])
+    with_options(_merge, [OUTPUT, FORCE, SHARD_SIZE, HASHES, DRY_RUN])
 )
-app.command("plan", no_args_is_help=True)(with_options(_plan, [_OUTPUT, _FORCE]))
-app.command("compare", no_args_is_help=True)(with_options(_compare, [_OUTPUT, _FORCE, _ONLY]))
+app.command("plan", no_args_is_help=True)(with_options(_plan, [OUTPUT, FORCE, HASHES]))
+app.command("compare", no_args_is_help=True)(
+    with_options(_compare, [METHODS, KEEP, FORCE], without=["method", "gate"])
+)
 
 
 @app.command("methods")
 def methods(
-    name: Optional[str] = typer.Argument(None, help="One method, to be told of its parameters."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON document, for programs."),
+    name: Optional[str] = typer.Argument(
+        None, help="One method, to be told all about it.", show_default=False
+    ),
+    as_json: bool = typer.Option(
+        False, "--json", metavar="", help="Print one JSON document, for programs."
+    ),
 ) -> None:
     """List the merge methods, those of other installed packages included."""
     from .cli_methods import listed, told_of
@@ -239,34 +216,35 @@ def methods(
     with user_errors():
         found, problems = told_of(name)
     for problem in problems:
-        typer.echo(f"warning: {problem}", err=True)
+        _say(f"warning: {problem}", err=True)
     if as_json:
-        _print_json({"methods": found})
+        _say_json({"methods": found})
     else:
-        typer.echo(listed(found, whole=name is not None))
+        _say(listed(found, whole=name is not None))
 
 
-def _asked(given: SimpleNamespace) -> "tuple[Request, Machine]":
+def _asked(
+    given: SimpleNamespace, methods: "Sequence[str]" = ()
+) -> "tuple[Request, Machine]":
     """The request and the machine that options and recipe describe."""
     from .asking import request_from
     from .request import Machine
 
-    request = request_from(given)
+    request = request_from(given, methods)
     if not request.inputs:
         raise typer.BadParameter("name checkpoints, or a --recipe that does.", param_hint="PATHS")
     threads = {} if given.threads is None else {"threads": given.threads}
-    machine = Machine(device=given.device, **threads)
-    if any(path.is_dir() for path in request.inputs) and not given.as_json:
-        _say_what_is_in_folders(request)
-    return request, machine
+    return request, Machine(device=given.device, **threads)
 
 
-def _say_what_is_in_folders(request: "Request") -> None:
-    from .checkpoints.destination import default_outputs
-    from .checkpoints.sources import files_of
+def _say_what_was_found(request: "Request", output: Optional[str], given: SimpleNamespace) -> None:
+    if given.as_json:
+        return
+    from .asking import folders_meant
 
-    files = files_of(request.inputs, default_outputs())
-    typer.echo("\n".join(f"  {file}" for file in files), err=True)
+    files = folders_meant(request, output)
+    if files:
+        _say("\n".join(f"  {file}" for file in files), err=True)
 
 
 def _bytes(text: Optional[str]) -> Optional[int]:
@@ -277,8 +255,16 @@ def _bytes(text: Optional[str]) -> Optional[int]:
 
 def _warn(warnings: "List[str]") -> None:
     for warning in warnings:
-        typer.echo(f"warning: {warning}", err=True)
+        _say(f"warning: {warning}", err=True)
 
 
-def _print_json(value: Any) -> None:
-    typer.echo(json.dumps(value, default=str))
+def _say(text: str, *, err: bool = False) -> None:
+    from .text import printable
+
+    typer.echo(printable(text), err=err)
+
+
+def _say_json(value: Any) -> None:
+    from .text import as_json
+
+    typer.echo(as_json(value))

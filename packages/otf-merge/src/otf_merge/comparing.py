@@ -141,6 +141,7 @@ def keep(
     machine: Machine,
     *,
     force: bool,
+    progress: Progress,
 ) -> Written:
     """Write the best method's result.
 
@@ -150,4 +151,4 @@ def keep(
     if best is None:
         raise InvalidInputs("No method could merge these checkpoints, so nothing is written.")
     chosen = _for(request, find_method(best.name))
-    return merge_into_file(chosen, output, machine, force=force)
+    return merge_into_file(chosen, output, machine, force=force, progress=progress)

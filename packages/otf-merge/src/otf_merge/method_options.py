@@ -27,7 +27,7 @@ def with_options(
     """
     shared = list(inspect.signature(options).parameters.values())
     of_methods = [_option(name, methods) for name, methods in _parameters().items()]
-    taken = [it for it in (*shared, *own, *of_methods) if it.name not in without]
+    taken = [it for it in (*own, *shared, *of_methods) if it.name not in without]
     taken.sort(key=_panel)
 
     def command(**given: Any) -> None:
@@ -67,7 +67,10 @@ def _option(name: str, methods: "Dict[str, Dict[str, Any]]") -> inspect.Paramete
         rich_help_panel=_PARAMETERS,
     )
     return inspect.Parameter(
-        _PREFIX + name, inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=Optional[str], default=default
+        _PREFIX + name,
+        inspect.Parameter.POSITIONAL_OR_KEYWORD,
+        annotation=Optional[str],
+        default=default,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from .checkpoints.checkpoint import Checkpoint
     from .preparing import Preparation
     from .registry import MergeMethod
-    from .request import Request
+    from .request import Machine, Request
 
 
 @dataclass
@@ -75,8 +76,12 @@ class Needs:
         return self._grams
 
 
-def needs_of(request: Request, method: MergeMethod, stack: contextlib.ExitStack) -> Needs:
+def needs_of(
+    request: Request, method: MergeMethod, machine: Machine, stack: contextlib.ExitStack
+) -> Needs:
     """What was given of what methods need; files stay open until the stack is left.
+
+    A task's models are worked on where the machine says, unless the task itself says where.
 
     Raises `MissingNeed` where there is no task and the method cannot do without, or something that
     was asked for cannot be done without one.
@@ -90,6 +95,8 @@ def needs_of(request: Request, method: MergeMethod, stack: contextlib.ExitStack)
             f"The merge method `{method.name}` uses no Gram matrices. Leave --grams out."
         )
     task = _task(request, method)
+    if task is not None and task.device is None and machine.device != "cpu":
+        task = dataclasses.replace(task, device=machine.device)
     files = files_of(request.fisher, ()) if request.fisher else []
     return Needs(task, stack.enter_context(opened(files, None)), request.grams)
 

@@ -14,7 +14,7 @@ _WHAT, _HOW, _DATA, _OUTPUT, _MACHINE, _ = PANELS
 def options(  # noqa: PLR0917 - each is a keyword to whoever types it
     paths: Optional[List[str]] = typer.Argument(
         None,
-        metavar="PATHS...",
+        metavar="PATHS",
         help="Checkpoints, folders that hold some, or patterns in quotes.",
         show_default=False,
     ),
@@ -60,12 +60,14 @@ def options(  # noqa: PLR0917 - each is a keyword to whoever types it
     allow_missing: Optional[bool] = typer.Option(
         None,
         "--allow-missing",
+        metavar="",
         help="Average tensors that only some checkpoints have over those.",
         rich_help_panel=_WHAT,
     ),
     allow_nonfinite: Optional[bool] = typer.Option(
         None,
         "--allow-nonfinite",
+        metavar="",
         help="Merge even where a tensor holds NaN or infinity.",
         rich_help_panel=_WHAT,
     ),
@@ -154,12 +156,14 @@ def options(  # noqa: PLR0917 - each is a keyword to whoever types it
     gate: Optional[bool] = typer.Option(
         None,
         "--gate",
+        metavar="",
         help="Accept the result only if it is no worse than the best parent on validation data.",
         rich_help_panel=_DATA,
     ),
     as_json: bool = typer.Option(
         False,
         "--json",
+        metavar="",
         help="Print one JSON document, for programs.",
         rich_help_panel=_OUTPUT,
     ),

@@ -140,7 +140,7 @@ def prepared(
         method = find_method(method)
     _require_device(machine.device)
     with contextlib.ExitStack() as stack:
-        needed = needs.needs_of(request, method, stack)
+        needed = needs.needs_of(request, method, machine, stack)
         _require_base(request, method)
         files = files_of(request.inputs, outputs)
         _require_count(method, files)

@@ -11,41 +11,81 @@ set:
 from __future__ import annotations
 
 import difflib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Callable, NamedTuple
 
 from .choices import Override, numbers_of
 from .errors import InvalidInputs
 from .registry import MergeMethod
 from .request import Request
-from .task import Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-
     from .preparing import Preparation
 
-_NUMBER = (int, float)
-_CHECKS: dict[str, Callable[[Any], bool]] = {
-    "inputs": lambda it: _are(it, str),
-    "method": lambda it: isinstance(it, str),
-    "base": lambda it: isinstance(it, str),
-    "weights": lambda it: _are(it, _NUMBER),
-    "parameters": lambda it: isinstance(it, dict),
-    "set": lambda it: isinstance(it, dict) and all(isinstance(one, dict) for one in it.values()),
-    "key": lambda it: isinstance(it, str),
-    "skip": lambda it: _are(it, str),
-    "allow_missing": lambda it: isinstance(it, bool),
-    "allow_nonfinite": lambda it: isinstance(it, bool),
-    "dtype": lambda it: isinstance(it, str),
-    "align": lambda it: isinstance(it, str),
-    "task": lambda it: isinstance(it, str),
-    "samples": lambda it: isinstance(it, int) and it > 0,
-    "fisher": lambda it: _are(it, str),
-    "grams": lambda it: _are(it, str),
-    "search": lambda it: isinstance(it, dict) and all(isinstance(one, list) for one in it.values()),
-    "recalibrate": lambda it: it in ("auto", "always", "never"),
-    "gate": lambda it: isinstance(it, bool),
+
+class _Key(NamedTuple):
+    """What a key's value must be, in words and as a check."""
+
+    told: str
+    fits: Callable[[Any], bool]
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return False
+    try:
+        float(value)
+    # YAML 1.1 takes 1e-3 for a text, so that a text may be a number; an int may be out of range.
+    except (ValueError, OverflowError):
+        return False
+    return True
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _are(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(map(fits, value))
+
+
+def _maps_to(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: (
+        isinstance(value, dict) and all(map(_is_text, value)) and all(map(fits, value.values()))
+    )
+
+
+_TEXT = _Key("a text", _is_text)
+_PATHS = _Key("a list of paths", _are(_is_text))
+_SWITCH = _Key("true or false", lambda it: isinstance(it, bool))
+_VALUES = _maps_to(lambda _: True)
+_MOMENTS = ("auto", "always", "never")
+
+_KEYS = {
+    "inputs": _PATHS,
+    "method": _TEXT,
+    "base": _TEXT,
+    "weights": _Key("a list of numbers", _are(_is_number)),
+    "parameters": _Key("a mapping of names to values", _VALUES),
+    "set": _Key("a mapping of patterns to mappings", _maps_to(_VALUES)),
+    "key": _TEXT,
+    "skip": _Key("a list of patterns", _are(_is_text)),
+    "allow_missing": _SWITCH,
+    "allow_nonfinite": _SWITCH,
+    "dtype": _TEXT,
+    "align": _TEXT,
+    "task": _TEXT,
+    "samples": _Key("a whole number above 0", _is_count),
+    "fisher": _PATHS,
+    "grams": _PATHS,
+    "search": _Key("a mapping of names to lists of values", _maps_to(_are(lambda _: True))),
+    "recalibrate": _Key("auto, always or never", lambda it: it in _MOMENTS),
+    "gate": _SWITCH,
 }
 
 
@@ -58,14 +98,21 @@ def read_recipe(path: Path) -> dict[str, Any]:
 
     try:
         found = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InvalidInputs(f"The recipe `{path}` cannot be read: {error}.") from error
-    except yaml.YAMLError as error:
+    except OSError as error:
+        raise InvalidInputs(
+            f"The recipe `{path}` cannot be read: {error.strerror or error}."
+        ) from error
+    # Beside its own errors the parser passes on those of dates and numbers that are none.
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise InvalidInputs(f"The recipe `{path}` is no YAML: {error}.") from error
     if not isinstance(found, dict):
-        raise InvalidInputs(f"The recipe `{path}` is no mapping of keys to values.")
+        raise InvalidInputs(
+            f"The recipe `{path}` is no mapping of keys to values. `otf-merge plan` prints one."
+        )
     for key, value in found.items():
         _check(path, str(key), value)
+    if "weights" in found:
+        found["weights"] = [float(it) for it in found["weights"]]
     return found
 
 
@@ -76,37 +123,48 @@ def request_of(recipe: Mapping[str, Any]) -> Request:
         given[key] = [Path(it) for it in given.get(key, ())]
     if given.get("base") is not None:
         given["base"] = Path(given["base"])
-    overrides = [Override(str(name), it) for name, it in given.pop("set", {}).items()]
+    overrides = [Override(name, it) for name, it in given.pop("set", {}).items()]
     return Request(**given, overrides=overrides)
 
 
 def recipe_of(preparation: Preparation) -> dict[str, Any]:
-    """The recipe of a merge: what differs from what would be done anyway."""
+    """The recipe of a merge: what differs from what would be done anyway.
+
+    Where a folder or a pattern stands for checkpoints, the recipe names those that were found.
+    """
     request, method = preparation.request, preparation.method
-    count = len(preparation.checkpoints)
     plain = Request(inputs=())
     recipe: dict[str, Any] = {}
-    for key in _CHECKS:
+    for key in _KEYS:
         value: Any = None if key == "set" else getattr(request, key)
-        if key == "parameters":
-            # As they were understood, numbers as numbers, and as a search has settled them.
-            value = {
-                name: it
-                for name, it in preparation.choices.given.items()
-                if name in value or it != method.values({})[name]
-            }
+        if key == "inputs":
+            value = [it.path for it in preparation.checkpoints]
+        elif key == "parameters":
+            value = _chosen(preparation)
         elif key == "set":
-            value = {it.pattern: _understood(method, it.given, count) for it in request.overrides}
+            value = {it.pattern: _understood(method, it.given) for it in request.overrides}
         if key in ("inputs", "method") or value not in ((), [], {}, getattr(plain, key, None)):
             recipe[key] = _plain(value)
     return recipe
 
 
-def _understood(method: MergeMethod, given: Mapping[str, Any], count: int) -> dict[str, Any]:
+def _chosen(preparation: Preparation) -> dict[str, Any]:
+    """The parameters as they were understood, numbers as numbers, and as a search settled them."""
+    defaults = preparation.method.values({})
+    asked = preparation.request.parameters
+    return {
+        name: it
+        for name, it in preparation.choices.given.items()
+        if name in asked or it != defaults[name]
+    }
+
+
+def _understood(method: MergeMethod, given: Mapping[str, Any]) -> dict[str, Any]:
     names = {it.name for it in method.parameters}
+    # As many weights as were given: the rest of a single one is worked out in the same way again.
     return {
         (name if name in names else "weights"): (
-            method.values({name: it})[name] if name in names else numbers_of(it, count)
+            method.values({name: it})[name] if name in names else numbers_of(it, 1)
         )
         for name, it in given.items()
     }
@@ -117,15 +175,19 @@ def anonymous(recipe: Mapping[str, Any]) -> dict[str, Any]:
     named = dict(recipe)
     for key in ("inputs", "fisher", "grams"):
         if key in named:
-            named[key] = [Path(it).name for it in named[key]]
-    if "base" in named:
-        named["base"] = Path(named["base"]).name
-    if "align" in named:
-        named["align"] = Path(named["align"]).name
+            named[key] = [_name(it) for it in named[key]]
+    for key in ("base", "align"):
+        if key in named:
+            named[key] = _name(named[key])
     if "task" in named:
         place, colon, function = named["task"].rpartition(":")
-        named["task"] = f"{Path(place).name}{colon}{function}"
+        named["task"] = f"{_name(place)}{colon}{function}" if colon else named["task"]
     return named
+
+
+def _name(path: str) -> str:
+    # Of the folder one is in, too, which is just a dot otherwise.
+    return Path(path).absolute().name
 
 
 def as_yaml(recipe: Mapping[str, Any]) -> str:
@@ -137,32 +199,30 @@ def as_yaml(recipe: Mapping[str, Any]) -> str:
 
 
 def _check(path: Path, key: str, value: Any) -> None:
-    if key not in _CHECKS:
-        nearest = difflib.get_close_matches(key, _CHECKS) or list(_CHECKS)
+    if key not in _KEYS:
+        nearest = difflib.get_close_matches(key, _KEYS) or list(_KEYS)
         raise InvalidInputs(
             f"The recipe `{path}` has a key `{key}` that means nothing. It may be: "
             f"{', '.join(nearest)}."
         )
-    if not _CHECKS[key](value):
+    must = _KEYS[key]
+    if not must.fits(value):
         raise InvalidInputs(
-            f"The recipe `{path}` has a `{key}` of another kind than it must be: {value!r}."
+            f"The recipe `{path}` has a `{key}` of another kind than it must be: {value!r}. It "
+            f"must be {must.told}."
         )
 
 
-def _are(value: Any, kind: Any) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(it, kind) and not isinstance(it, bool) for it in value
-    )
-
-
 def _plain(value: Any) -> Any:
+    from .task import Task
+
     if isinstance(value, MergeMethod):
         return value.name
     if isinstance(value, Task):
         return "(a task in Python)"
     if isinstance(value, Path):
         return str(value)
-    if isinstance(value, dict):
+    if isinstance(value, Mapping):
         return {key: _plain(it) for key, it in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(it) for it in value]

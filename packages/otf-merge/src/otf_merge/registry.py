@@ -199,9 +199,18 @@ def find_method(name: str) -> MergeMethod:
     offered = {entry.name: entry for entry in _entry_points()}
     if name in offered:
         return _load(offered[name])
-    known = sorted({*built_in, *offered})
-    nearest = difflib.get_close_matches(name, known) or known
-    raise UnknownMethod(
+    raise unknown(name, {*built_in, *offered})
+
+
+def offered_names() -> set[str]:
+    """The names of the methods that other packages offer, of which none is imported."""
+    return {entry.name for entry in _entry_points()}
+
+
+def unknown(name: str, known: Iterable[str]) -> UnknownMethod:
+    """The error for a name that none of the known methods has."""
+    nearest = difflib.get_close_matches(name, sorted(known)) or sorted(known)
+    return UnknownMethod(
         f"There is no merge method `{name}`. The nearest are: {', '.join(nearest)}. "
         "`otf-merge methods` lists all."
     )

@@ -1,167 +1,259 @@
-"""`otf session`: look at the sessions on this machine, and take them elsewhere."""
+"""`otf session`: look at the sessions on this machine, and take care of them."""
 
-import sys
+from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Optional
+from typing import TYPE_CHECKING, List, Optional
 
 import typer
 
+from . import completion, metrics_cli, retention_cli
 from .bundles import cli as bundles
-from .options import HomeOption, JsonOption, print_json, user_errors
+from .shell import HomeOption, JsonOption, misuse, print_json, user_errors
 
 if TYPE_CHECKING:
+    from .details import SizedSession
+    from .home import Home
     from .summaries import SessionSummary
 
 app = typer.Typer(
     name="session",
-    help="Look at the sessions on this machine.",
+    help="Look at the sessions on this machine, and take care of them.",
+    epilog="It exits with 0 when all went well, 1 when something was refused or failed, and 2 when "
+    "it was typed wrongly.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 
+IdArgument = typer.Argument(
+    ...,
+    metavar="ID",
+    help="A session's id, an unambiguous part of it, its name, or `latest`.",
+    autocompletion=completion.session_ids,
+)
+
+
+class Sort(str, Enum):
+    """What a list goes by: the newest first, the largest first, or by names."""
+
+    AGE = "age"
+    SIZE = "size"
+    NAME = "name"
+
 
 @app.callback()
 def session() -> None:
-    """Look at the sessions on this machine."""
+    """Look at the sessions on this machine, and take care of them."""
 
 
 @app.command("list")
-def list_sessions(home: Optional[Path] = HomeOption, as_json: bool = JsonOption) -> None:
-    """List all sessions, the newest first."""
-    from .errors import SessionError
-    from .home import Home
-    from .queries import session_summary
-    from .store import SessionReader
-
-    summaries = []
-    with user_errors():
-        found = Home.find(home)
-        for folder in found.session_folders()[::-1]:
-            try:
-                with SessionReader(folder) as reader:
-                    summaries.append(session_summary(reader))
-            except SessionError as error:
-                typer.echo(f"warning: {error}", err=True)
-    if as_json:
-        print_json(summaries)
-    elif summaries:
-        _print(_session_table(summaries))
-    else:
-        typer.echo(f"No sessions in {found.sessions} yet. `otf demo` records one.")
-
-
-@app.command()
-def show(
-    session_id: str = typer.Argument(
-        ..., metavar="ID", help="A session's id, an unambiguous part of it, or `latest`."
+def list_sessions(
+    size: bool = typer.Option(
+        False, "--size", help="Show what each takes on disk, and of what kind it is."
+    ),
+    sort: Sort = typer.Option(
+        Sort.AGE, help="The newest first, the largest first (with --size), or by names."
     ),
     home: Optional[Path] = HomeOption,
     as_json: bool = JsonOption,
 ) -> None:
-    """Show one session: its runs and the newest value of every metric."""
+    """List all sessions, the newest first."""
+    from . import tables
     from .home import Home
-    from .queries import session_summary
+
+    with user_errors():
+        found = Home.find(home)
+        if size or sort is Sort.SIZE:
+            _list_sizes(found, sort, as_json=as_json)
+            return
+        summaries = _summaries(found)
+    if sort is Sort.NAME:
+        summaries.sort(key=_by_name)
+    if as_json:
+        print_json(summaries)
+    elif summaries:
+        tables.show_sessions(summaries)
+    else:
+        _say_empty(found)
+
+
+@app.command()
+def show(
+    session_id: str = IdArgument,
+    home: Optional[Path] = HomeOption,
+    as_json: bool = JsonOption,
+) -> None:
+    """Show one session: its runs, the newest value of every metric, and its checkpoints."""
+    from . import tables
+    from .details import session_details
+    from .errors import StoreDamaged
+    from .home import Home
     from .store import SessionReader
 
     with user_errors():
         folder = Home.find(home).session_folder(session_id)
-        with SessionReader(folder) as reader:
-            summary = session_summary(reader)
+        try:
+            with SessionReader(folder) as reader:
+                details = session_details(reader)
+        except StoreDamaged:
+            if not as_json:
+                _show_what_is_left(folder)
+            raise
     if as_json:
-        print_json(summary)
+        print_json(details)
         return
-    typer.echo(f"Session   {summary.id}")
-    typer.echo(f"Project   {summary.project}")
-    typer.echo(f"State     {summary.state.value}")
-    typer.echo(f"Started   {_local_time(summary.created)}")
-    typer.echo(f"Folder    {folder}")
-    _print(_run_table(summary))
-    _print(_metric_table(summary))
+    _show_head(details, folder)
+    typer.echo(f"Size      {tables.size_line(details.size)}")
+    tables.show_runs(details.runs)
+    tables.show_metrics(details.runs)
+    tables.show_checkpoints(details.checkpoints)
+
+
+@app.command()
+def path(
+    session_id: Optional[str] = typer.Argument(
+        None,
+        metavar="[ID]",
+        help="A session's id, an unambiguous part of it, its name, or `latest` (default: the folder "
+        "of all sessions).",
+        show_default=False,
+        autocompletion=completion.session_ids,
+    ),
+    home: Optional[Path] = HomeOption,
+    as_json: bool = JsonOption,
+) -> None:
+    """Print the folder of a session: its record, its checkpoints."""
+    from .home import Home
+
+    with user_errors():
+        found = Home.find(home)
+        folder = found.sessions if session_id is None else found.session_folder(session_id)
+    if as_json:
+        print_json({"path": str(folder)})
+    else:
+        typer.echo(str(folder))
+
+
+@app.command()
+def rename(
+    session_id: str = IdArgument,
+    name: Optional[str] = typer.Argument(None, metavar="[NAME]", help="The name it gets."),
+    clear: bool = typer.Option(False, "--clear", help="Take the name away that it has."),
+    home: Optional[Path] = HomeOption,
+    as_json: bool = JsonOption,
+) -> None:
+    """Give a session a name for people, also while it is being trained; its id stays."""
+    from . import display_name
+    from .home import Home
+
+    if (name is None) is not clear:
+        misuse("give either a name or --clear: otf session rename latest 'best so far'")
+    with user_errors():
+        folder = Home.find(home).session_folder(session_id)
+        before = display_name.read(folder)
+        if name is None:
+            display_name.clear(folder)
+        else:
+            display_name.write(folder, name)
+    if as_json:
+        print_json({"session": folder.name, "name": name or "", "before": before})
+    elif name is None:
+        typer.echo(f"{folder.name} has no name any more.")
+    else:
+        typer.echo(f"{folder.name} is now called '{name}'.")
 
 
 app.command("export")(bundles.export)
 app.command("import")(bundles.import_)
 app.command("verify")(bundles.verify)
+app.command()(metrics_cli.metrics)
+app.command()(retention_cli.delete)
+app.command()(retention_cli.prune)
 
 
-def _print(table: Any) -> None:
-    from rich.console import Console
+def _summaries(home: "Home") -> "List[SessionSummary]":
+    """All sessions that can be read, the newest first; a warning for each of the others."""
+    from .errors import SessionError
+    from .queries import session_summary
+    from .store import SessionReader
 
-    # A program that reads the table through a pipe gets whole lines, never ones cut at 80.
-    width = None if sys.stdout.isatty() else 160
-    # The cells are other people's words: `[x]` in an exception's text is no markup.
-    Console(width=width, markup=False, emoji=False).print(table)
-
-
-def _table(*columns: str) -> Any:
-    """A table with these columns; those whose name ends in `>` hold numbers."""
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table(box=SIMPLE, pad_edge=False)
-    for column in columns:
-        numeric = column.endswith(">")
-        table.add_column(
-            column.rstrip(">"), justify="right" if numeric else "left", overflow="fold"
-        )
-    return table
+    found = []
+    for folder in home.session_folders()[::-1]:
+        try:
+            with SessionReader(folder) as reader:
+                found.append(session_summary(reader))
+        except SessionError as error:
+            typer.echo(f"warning: {error}", err=True)
+    return found
 
 
-def _session_table(summaries: "list[SessionSummary]") -> Any:
-    table = _table(
-        "session", "project", "run", "state", "runs>", "step>", "started", "last metrics"
-    )
-    for summary in summaries:
-        run = summary.current
-        table.add_row(
-            summary.id,
-            summary.project,
-            run.name if run else "",
-            summary.state.value,
-            str(len(summary.runs)),
-            str(run.step if run else 0),
-            _local_time(summary.created),
-            _headline(run.latest) if run else "",
-        )
-    return table
+def _list_sizes(home: "Home", sort: Sort, *, as_json: bool) -> None:
+    """Show what every session takes, those that cannot be read and what is unfinished included."""
+    from . import tables
+    from .deletion import leftovers
+    from .details import sized_session
+    from .errors import SessionError
+    from .sizes import session_size
+    from .store import SessionReader
+
+    sessions: List[SizedSession] = []
+    others = []
+    for folder in home.session_folders()[::-1]:
+        try:
+            with SessionReader(folder) as reader:
+                sessions.append(sized_session(reader))
+        except SessionError as error:
+            typer.echo(f"warning: {error}", err=True)
+            others.append(tables.SizeRow(folder.name, "unreadable", session_size(folder, [])))
+    others += [
+        tables.SizeRow(folder.name, "unfinished", session_size(folder, []))
+        for folder in leftovers(home)
+    ]
+    if sort is Sort.NAME:
+        sessions.sort(key=_by_name)
+    elif sort is Sort.SIZE:
+        sessions.sort(key=lambda each: each.size.total, reverse=True)
+    if as_json:
+        print_json(sessions)
+    elif sessions or others:
+        tables.show_sizes([*map(tables.SizeRow.of, sessions), *others])
+    else:
+        _say_empty(home)
 
 
-def _run_table(summary: "SessionSummary") -> Any:
-    table = _table("run", "from", "state", "epoch>", "step>", "last change", "reason")
-    for run in summary.runs:
-        table.add_row(
-            run.name,
-            ", ".join(run.parents),
-            run.state.value,
-            str(run.epoch),
-            str(run.step),
-            _local_time(run.updated),
-            run.reason,
-        )
-    return table
+def _by_name(summary: "SessionSummary") -> str:
+    return (summary.name or summary.project).casefold()
 
 
-def _metric_table(summary: "SessionSummary") -> Any:
-    table = _table("metric", *(f"{run.name}>" for run in summary.runs))
-    for name in sorted({name for run in summary.runs for name in run.latest}):
-        cells = [_number(run.latest[name]) if name in run.latest else "" for run in summary.runs]
-        table.add_row(name, *cells)
-    return table
+def _say_empty(home: "Home") -> None:
+    typer.echo(f"No sessions in {home.sessions} yet. `otf demo` records one.")
 
 
-def _headline(latest: "dict[str, Optional[float]]") -> str:
-    shown = [name for name in ("loss", "val_loss", "test_loss", "accuracy") if name in latest]
-    return "  ".join(f"{name} {_number(latest[name])}" for name in shown)
+def _show_head(summary: "SessionSummary", folder: Path) -> None:
+    from .tables import moment, plain
+
+    typer.echo(f"Session   {plain(summary.id)}")
+    if summary.name:
+        typer.echo(f"Name      {summary.name}")
+    typer.echo(f"Project   {plain(summary.project)}")
+    typer.echo(f"State     {summary.state.value}")
+    typer.echo(f"Started   {moment(summary.created)}")
+    typer.echo(f"Folder    {folder}")
 
 
-def _number(value: Optional[float]) -> str:
-    return "not finite" if value is None else f"{value:.5g}"
+def _show_what_is_left(folder: Path) -> None:
+    """Show what can be read of a session that is cut short, before its error is."""
+    from . import tables
+    from .errors import SessionError
+    from .salvage import salvaged_summary
 
-
-def _local_time(seconds: float) -> str:
-    import time
-
-    return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(seconds))
+    try:
+        summary = salvaged_summary(folder)
+    except SessionError:
+        return
+    typer.echo("This is what can be read of it:", err=True)
+    _show_head(summary, folder)
+    tables.show_runs(summary.runs)
+    tables.show_metrics(summary.runs)
 
 
 def main() -> None:

@@ -5,7 +5,7 @@ Called by Typer in a process of its own for every press of the tab key.
 
 import contextlib
 from pathlib import Path
-from typing import Any, Callable, List, Optional, Tuple
+from typing import Any, Callable, List, Tuple
 
 import typer
 

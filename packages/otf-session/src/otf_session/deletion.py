@@ -69,7 +69,10 @@ def delete_session(folder: Path, report: Optional[Report] = None) -> None:
 
 
 def delete_checkpoints(
-    folder: Path, checkpoints: Sequence[CheckpointSaved], reason: str, report: Optional[Report] = None
+    folder: Path,
+    checkpoints: Sequence[CheckpointSaved],
+    reason: str,
+    report: Optional[Report] = None,
 ) -> None:
     """Delete checkpoints of a session that nobody trains; its record says so, and why.
 

@@ -43,9 +43,7 @@ class SessionDetails(SizedSession, frozen=True, kw_only=True):
 def sized_session(reader: SessionReader) -> SizedSession:
     """A session at a glance, with its size."""
     kept = kept_checkpoints(reader.database)
-    return SizedSession(
-        **_fields(session_summary(reader)), size=session_size(reader.folder, kept)
-    )
+    return SizedSession(**_fields(session_summary(reader)), size=session_size(reader.folder, kept))
 
 
 def session_details(reader: SessionReader) -> SessionDetails:

@@ -13,6 +13,7 @@ from typing import Callable, List, Optional, Union
 
 import platformdirs
 
+from . import display_name
 from .errors import AmbiguousSession, HomeUnusable, SessionNotFound
 from .ids import new_id
 
@@ -115,7 +116,7 @@ class Home:
         """The folder of one session.
 
         `name` is its id, an unambiguous beginning of the id or of its last part (`k7fq` of
-        `20261124-093000-k7fq`), or `latest`.
+        `20261124-093000-k7fq`), the name that a person gave it, or `latest`.
         """
         exact = self.sessions / name
         try:
@@ -127,12 +128,16 @@ class Home:
         if name == "latest" and folders:
             return folders[-1]
         found = [folder for folder in folders if name and _answers_to(folder.name, name)]
+        how = "begin with"
+        if name and not found:
+            found = [folder for folder in folders if display_name.read(folder) == name]
+            how = "are called"
         if len(found) == 1:
             return found[0]
         if found:
             listed = ", ".join(folder.name for folder in found[:5])
             raise AmbiguousSession(
-                f"{len(found)} sessions begin with '{name}': {listed}. Type more of the id."
+                f"{len(found)} sessions {how} '{name}': {listed}. Type more of the id."
             )
         raise SessionNotFound(
             f"There is no session '{name}' in {self.sessions}. "

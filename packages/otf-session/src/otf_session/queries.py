@@ -114,9 +114,19 @@ def session_summary(reader: SessionReader, *, connected: bool = False) -> Sessio
 
 def run_summaries(database: Any) -> List[RunSummary]:
     """All runs, the oldest first."""
+    return runs_with(database, latest_values(database))
+
+
+def latest_values(database: Any) -> Dict[str, Dict[str, Optional[float]]]:
+    """Of each run, each metric's newest value (None: not finite)."""
     latest: Dict[str, Dict[str, Optional[float]]] = {}
     for row in MetricSeriesRow.select().bind(database):
         latest.setdefault(row.run, {})[row.name] = row.last_value
+    return latest
+
+
+def runs_with(database: Any, latest: Dict[str, Dict[str, Optional[float]]]) -> List[RunSummary]:
+    """All runs, the oldest first, with these values."""
     return [
         RunSummary(
             name=row.name,

@@ -1,15 +1,14 @@
 """What can still be read of a session that is cut short."""
 
-import contextlib
 from pathlib import Path
-from typing import Any, Callable, List, TypeVar
+from typing import Callable, Dict, List, Optional, TypeVar
 
 import peewee
 
 from . import display_name
-from .models import RunRow, SessionRow
-from .queries import newest_seq, run_summaries
-from .store import DamagedReader
+from .models import SessionRow
+from .queries import latest_values, runs_with
+from .store import DamagedReader, newest_seq
 from .summaries import RunSummary, SessionState, SessionSummary, current_run
 
 _T = TypeVar("_T")
@@ -23,7 +22,8 @@ def salvaged_summary(folder: Path) -> SessionSummary:
     with DamagedReader(folder) as reader:
         database = reader.database
         row = SessionRow.select().bind(database).get()
-        runs = _tried(lambda: run_summaries(database), [])
+        latest: Dict[str, Dict[str, Optional[float]]] = _tried(lambda: latest_values(database), {})
+        runs: List[RunSummary] = _tried(lambda: runs_with(database, latest), [])
         current = current_run(runs)
         return SessionSummary(
             id=row.id,
@@ -35,3 +35,11 @@ def salvaged_summary(folder: Path) -> SessionSummary:
             last_seq=_tried(lambda: newest_seq(database), 0),
             name=display_name.read(folder),
         )
+
+
+def _tried(read: Callable[[], _T], otherwise: _T) -> _T:
+    """What is read, or something else where its part of the file is missing."""
+    try:
+        return read()
+    except peewee.DatabaseError:
+        return otherwise

@@ -2,7 +2,6 @@
 
 import contextlib
 import sys
-from pathlib import Path
 from typing import Any, Iterator, NoReturn, Optional
 
 import typer
@@ -80,7 +79,9 @@ class Progress:
 
 
 @contextlib.contextmanager
-def progress(what: str, total: Optional[int] = None, *, in_bytes: bool = False) -> Iterator[Progress]:
+def progress(
+    what: str, total: Optional[int] = None, *, in_bytes: bool = False
+) -> Iterator[Progress]:
     """A bar on stderr for as long as the `with` lasts; `total` None where it is not known yet."""
     if not sys.stderr.isatty():
         yield Progress()

@@ -7,10 +7,11 @@ from typing import Dict, Iterator, Sequence, Tuple
 
 import msgspec
 
+from . import display_name
 from .events import CheckpointSaved
 from .home import DATABASE
 
-_DATABASE = (DATABASE, DATABASE + "-wal", DATABASE + "-shm")
+_RECORD = (DATABASE, DATABASE + "-wal", DATABASE + "-shm", display_name.FILE)
 
 
 class SessionSize(msgspec.Struct, frozen=True, kw_only=True):
@@ -30,7 +31,7 @@ class SessionSize(msgspec.Struct, frozen=True, kw_only=True):
 
 def session_size(folder: Path, kept: Sequence[CheckpointSaved]) -> SessionSize:
     """The size of the session in a folder, which keeps these checkpoints, some elsewhere maybe."""
-    kinds = {folder / name: "database" for name in _DATABASE}
+    kinds = {folder / name: "database" for name in _RECORD}
     for saved in kept:
         kinds[folder / saved.path] = "pinned" if saved.pinned else "checkpoints"
     found = dict.fromkeys(("database", "checkpoints", "pinned", "other"), 0)

@@ -145,7 +145,7 @@ class SessionReader:
 
     def _begin_by(self, way: access.Access) -> int:
         pragmas = {**way.pragmas, **self._pragmas}
-        self.database.init(way.uri(self.folder), uri=True, timeout=5.0, pragmas=pragmas)
+        self.database.init(way.uri(self.folder), uri=True, timeout=5, pragmas=pragmas)
         self.database.connect()
         self.database.begin()
         found = migrations.check(self.database)

@@ -7,23 +7,31 @@ from typing import TYPE_CHECKING, Any, List, NamedTuple, Optional, Sequence
 if TYPE_CHECKING:
     from .details import KeptCheckpoint, SizedSession
     from .retention import Prunable
+    from .sizes import SessionSize
     from .summaries import RunSummary, SessionSummary
 
 #: A program that reads a table through a pipe gets whole lines, never ones cut at 80.
 _PIPE_WIDTH = 160
+_UNBOUNDED = 100_000
+#: The characters that are shown of an elastic cell where there is little room.
+_ELASTIC = 24
 
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 _KILO = 1000
 
 
 class Column(NamedTuple):
-    """A column with its cells. Where there is no room, those with the highest `rank` are left out."""
+    """A column with its cells. Where there is no room, those with the highest `rank` are left out.
+
+    An `elastic` one is cut short before that: it holds words that people chose at will.
+    """
 
     title: str
     cells: Sequence[str]
     rank: int = 0
     is_number: bool = False
     footer: str = ""
+    elastic: bool = False
 
 
 def show(columns: Sequence[Column]) -> None:
@@ -31,12 +39,12 @@ def show(columns: Sequence[Column]) -> None:
     console = _console()
     kept = list(columns)
     table = _table(kept)
-    while console.measure(table).maximum > console.width:
+    while _width(table, console) > console.width:
+        table = _table(kept, longest=_ELASTIC)
         last = max(kept, key=lambda column: column.rank)
-        if last.rank == 0:
+        if _width(table, console) <= console.width or last.rank == 0:
             break
         kept.remove(last)
-        table = _table(kept)
     console.print(table)
 
 
@@ -48,7 +56,13 @@ def _console() -> Any:
     return Console(width=width, markup=False, emoji=False, highlight=False)
 
 
-def _table(columns: Sequence[Column]) -> Any:
+def _width(table: Any, console: Any) -> int:
+    """The characters that a table takes where there is room for all of it."""
+    unbounded = console.options.update_width(_UNBOUNDED)
+    return int(console.measure(table, options=unbounded).maximum)
+
+
+def _table(columns: Sequence[Column], longest: Optional[int] = None) -> Any:
     from rich.box import SIMPLE
     from rich.table import Table
 
@@ -56,13 +70,15 @@ def _table(columns: Sequence[Column]) -> Any:
     table = Table(box=SIMPLE, pad_edge=False, show_footer=has_footer)
     for column in columns:
         table.add_column(
-            column.title,
+            plain(column.title),
             justify="right" if column.is_number else "left",
-            overflow="fold",
+            overflow="ellipsis" if column.elastic else "fold",
+            no_wrap=column.elastic,
+            max_width=longest if column.elastic else None,
             footer=column.footer,
         )
     for row in zip(*(column.cells for column in columns)):
-        table.add_row(*row)
+        table.add_row(*map(plain, row))
     return table
 
 
@@ -71,9 +87,9 @@ def show_sessions(summaries: "Sequence[SessionSummary]") -> None:
     runs = [summary.current for summary in summaries]
     columns = [
         Column("session", [summary.id for summary in summaries]),
-        *_names(summaries),
-        Column("project", [summary.project for summary in summaries], 3),
-        Column("run", [run.name if run else "" for run in runs], 4),
+        *_names([summary.name for summary in summaries]),
+        Column("project", [summary.project for summary in summaries], 3, elastic=True),
+        Column("run", [run.name if run else "" for run in runs], 4, elastic=True),
         Column("state", [summary.state.value for summary in summaries]),
         Column("runs", [str(len(summary.runs)) for summary in summaries], 6, is_number=True),
         Column("step", [str(run.step if run else 0) for run in runs], 2, is_number=True),
@@ -83,27 +99,52 @@ def show_sessions(summaries: "Sequence[SessionSummary]") -> None:
     show(columns)
 
 
-def show_sizes(sessions: "Sequence[SizedSession]") -> None:
-    """What all sessions take, and of what kind it is."""
-    sizes = [session.size for session in sessions]
+class SizeRow(NamedTuple):
+    """A row of the table of sizes: a session, or what is no session, or none any more."""
 
-    def sizes_column(title: str, field: str, rank: int) -> Column:
-        found = [getattr(size, field) for size in sizes]
+    id: str
+    state: str
+    size: "SessionSize"
+    name: str = ""
+    project: str = ""
+
+    @classmethod
+    def of(cls, session: "SizedSession") -> "SizeRow":
+        """The row of a session."""
+        return cls(session.id, session.state.value, session.size, session.name, session.project)
+
+
+def show_sizes(rows: Sequence[SizeRow]) -> None:
+    """What all sessions take, and of what kind it is."""
+
+    def of_kind(title: str, kind: str, rank: int) -> Column:
+        found = [getattr(row.size, kind) for row in rows]
         return Column(title, [size_text(n) for n in found], rank, True, size_text(sum(found)))
 
-    count = f"{len(sessions)} session{'' if len(sessions) == 1 else 's'}"
     columns = [
-        Column("session", [session.id for session in sessions], footer=count),
-        *_names(sessions),
-        Column("project", [session.project for session in sessions], 5),
-        Column("state", [session.state.value for session in sessions], 4),
-        sizes_column("record", "database", 3),
-        sizes_column("checkpoints", "checkpoints", 1),
-        sizes_column("pinned", "pinned", 1),
-        sizes_column("other", "other", 3),
-        sizes_column("total", "total", 0),
+        Column("session", [row.id for row in rows], footer="in all"),
+        *_names([row.name for row in rows]),
+        Column("project", [row.project for row in rows], 5, elastic=True),
+        Column("state", [row.state for row in rows], 4),
+        of_kind("record", "database", 3),
+        of_kind("checkpoints", "checkpoints", 2),
+        of_kind("pinned", "pinned", 2),
+        of_kind("other", "other", 3),
+        of_kind("total", "total", 0),
     ]
     show(columns)
+
+
+def size_line(size: "SessionSize") -> str:
+    """A session's size, taken apart."""
+    kinds = [
+        ("record", size.database),
+        ("checkpoints", size.checkpoints),
+        ("pinned", size.pinned),
+        ("other", size.other),
+    ]
+    parts = ", ".join(f"{kind} {size_text(count)}" for kind, count in kinds if count)
+    return f"{size_text(size.total)} ({parts})"
 
 
 def show_runs(runs: "Sequence[RunSummary]") -> None:
@@ -129,7 +170,7 @@ def show_metrics(runs: "Sequence[RunSummary]") -> None:
     left = list(runs)
     while left:
         count = len(left)
-        while count > 1 and console.measure(_metrics(names, left[:count])).maximum > console.width:
+        while count > 1 and _width(_metrics(names, left[:count]), console) > console.width:
             count -= 1
         console.print(_metrics(names, left[:count]))
         left = left[count:]
@@ -162,8 +203,8 @@ def show_prunables(items: "Sequence[Prunable]") -> None:
     total = size_text(sum(item.size for item in items))
     columns = [
         Column("session", [item.session for item in items]),
-        *([Column("name", [i.name for i in items], 2)] if any(i.name for i in items) else []),
-        Column("project", [item.project for item in items], 3),
+        *_names([item.name for item in items]),
+        Column("project", [item.project for item in items], 3, elastic=True),
         Column("last change", [moment(item.changed) for item in items], 1),
         Column("what goes", [_what(item) for item in items], footer="in all"),
         Column("size", [size_text(item.size) for item in items], 0, True, total),
@@ -171,10 +212,9 @@ def show_prunables(items: "Sequence[Prunable]") -> None:
     show(columns)
 
 
-def _names(summaries: "Sequence[SessionSummary]") -> List[Column]:
+def _names(names: Sequence[str]) -> List[Column]:
     """The column of names, where anybody has given one."""
-    names = [summary.name for summary in summaries]
-    return [Column("name", names, 1)] if any(names) else []
+    return [Column("name", names, 1, elastic=True)] if any(names) else []
 
 
 def _kept(saved: "KeptCheckpoint") -> str:
@@ -197,6 +237,14 @@ def _headline(run: "Optional[RunSummary]") -> str:
 
 def _number(value: Optional[float]) -> str:
     return "not finite" if value is None else f"{value:.5g}"
+
+
+def plain(text: str) -> str:
+    """The text as one that does nothing to the terminal, line by line."""
+    return "\n".join(
+        "".join(character if character.isprintable() else "?" for character in line)
+        for line in text.splitlines()
+    )
 
 
 def moment(seconds: float) -> str:

@@ -12,9 +12,6 @@ from typing import TYPE_CHECKING
 
 import torch
 
-LEFT = 0.01
-BUDGET = 60
-
 from .units import Units
 
 if TYPE_CHECKING:
@@ -82,7 +79,7 @@ def _auctioned(cost: Tensor, prices: Tensor, step: float) -> Tensor:
     holds = torch.zeros(count, dtype=torch.bool)
     bidders = torch.arange(count)
     bids = 0
-    while len(bidders) > LEFT * count and bids < BUDGET * count:
+    while len(bidders) > _LEFT * count and bids < _BIDS * count:
         bids += len(bidders)
         two = (cost[bidders] - prices).topk(2, dim=1, largest=False)
         column = two.indices[:, 0]

@@ -41,7 +41,7 @@ class GramGatherer:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> GramGatherer:
-        self._stack.enter_context(_without_fused_encoders())
+        self._stack.enter_context(_without_fused_encoders(self._model))
         owners = collections.Counter(
             id(it) for part in self._model.modules() for it in part.parameters(recurse=False)
         )
@@ -154,10 +154,19 @@ class _Sum:
 
 
 @contextlib.contextmanager
-def _without_fused_encoders() -> Iterator[None]:
-    before = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
+def _without_fused_encoders(model: nn.Module) -> Iterator[None]:
+    """Have the layers of encoders called, with tensors of one shape."""
+    changed: list[tuple[Any, str, Any]] = []
+    for part in model.modules():
+        # For activations unlike those two there is no kernel; padding is cut off for it alone.
+        if isinstance(part, nn.TransformerEncoderLayer):
+            changed.append((part, "activation_relu_or_gelu", part.activation_relu_or_gelu))
+        elif isinstance(part, nn.TransformerEncoder):
+            changed.append((part, "use_nested_tensor", part.use_nested_tensor))
     try:
+        for part, name, _ in changed:
+            setattr(part, name, 0)
         yield
     finally:
-        torch.backends.mha.set_fastpath_enabled(before)
+        for part, name, value in changed:
+            setattr(part, name, value)

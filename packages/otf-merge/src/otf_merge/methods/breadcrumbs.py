@@ -45,6 +45,7 @@ class Band(Cutoffs):
         super().__init__([self.beta, left_out(self.gamma)], scope)
 
     def ranks(self, count: Tensor) -> Tensor:
+        """The ranks between which the deltas are kept."""
         below, above = ((it * count).floor().to(torch.int64) for it in (self.beta, self.gamma))
         return torch.cat([below, (count - 1 - above).clamp_(min=0)], dim=1)
 

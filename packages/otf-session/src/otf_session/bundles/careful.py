@@ -30,7 +30,8 @@ def careful(file: BinaryIO) -> BinaryIO:
 class _Careful:
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._size = os.fstat(file.fileno()).st_size
+        self._size = file.seek(0, os.SEEK_END)
+        file.seek(0)
 
     def read(self, count: int = -1) -> bytes:
         left = max(0, self._size - self._file.tell())

@@ -77,7 +77,7 @@ def export_session(
     try:
         with Staging(target.parent, _STAGING) as staging:
             export = _Export(folder, staging.path, work)
-            exported = export.run(runs, checkpoints, final_models)
+            exported = export.run(runs, Checkpoints(checkpoints), final_models)
             _publish(export.bundle, target, force=force)
     except (OSError, sqlite3.Error) as error:
         raise NotExported(

@@ -26,7 +26,8 @@ class HeldFiles:
         self._files: Dict[str, BinaryIO] = {}
         self.missing: Set[str] = set()
         # The trainer deletes those that are not pinned, and a best one when there is a better one.
-        at_risk = sorted(checkpoints, key=lambda saved: saved.pinned and saved.label != "best")
+        each = {key_of(saved): saved for saved in checkpoints}.values()
+        at_risk = sorted(each, key=lambda saved: saved.pinned and saved.label != "best")
         for saved in at_risk[:_MOST]:
             try:
                 self._files[key_of(saved)] = opened(self._folder / saved.path)

@@ -10,7 +10,7 @@ from typing import List, Optional
 
 import msgspec
 
-from ..errors import BundleRefused, NotImported, SessionExists
+from ..errors import BundleRefused, BundleTooNew, NotImported, SessionExists
 from ..home import DATABASE, Home
 from . import draft, names, provenance, untrusted
 from .archive import Archive
@@ -62,8 +62,9 @@ def import_bundle(
             return import_folder(home, path, work)
         with Archive(path) as archive:
             return _import(home, archive, work, as_new=as_new)
-    except BundleRefused as error:
-        raise BundleRefused(f"{path} is refused; nothing of it was imported. {error}") from error
+    except (BundleRefused, BundleTooNew) as error:
+        message = f"{path} is refused; nothing of it was imported. {error}"
+        raise type(error)(message) from error
     except (OSError, sqlite3.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise NotImported(

@@ -48,6 +48,7 @@ class Members:
                         name, file, size=saved.size, when=saved.time, sha256=saved.sha256
                     )
             except (FileGone, NotWhatItWas) as error:
+                self._taken.discard(names.folded(name))
                 self.lost[key_of(saved)] = f"left out of the bundle: {error}"
                 self.notes.append(f"The checkpoint {key_of(saved)} is left out: {error}.")
                 continue
@@ -69,6 +70,7 @@ class Members:
                         model.write(sink)
             except (FileGone, NotWhatItWas, NotLoadable) as error:
                 self.notes.append(f"The model of {key_of(saved)} is left out: {error}.")
+                self._taken.discard(names.folded(name))
                 continue
             self._list(name, sink, saved)
 

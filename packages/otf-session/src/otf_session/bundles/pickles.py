@@ -9,11 +9,12 @@ more than that one allows.
 import pickle
 import pickletools
 import struct
-from typing import Any, Callable, Dict, Iterator, List, NamedTuple, Tuple, Union
+from typing import Any, Callable, Dict, List, NamedTuple, Tuple, Union
 
-#: How deep values may be nested, and how long a pickle may be that is written, in bytes.
+#: How deep values may be nested; and how many operations a pickle may have, of which a tensor takes
+#: some 40.
 _DEEPEST = 100
-_LONGEST = 64 << 20
+_MOST = 2_000_000
 
 
 class BadPickle(Exception):
@@ -58,7 +59,9 @@ def read(data: bytes) -> Pickle:
     """What a pickle describes; `BadPickle` where it is none, or goes beyond what is allowed."""
     machine = _Machine()
     try:
-        for opcode, argument, _ in pickletools.genops(data):
+        for number, (opcode, argument, _) in enumerate(pickletools.genops(data)):
+            if number == _MOST:
+                raise BadPickle("it has more operations than any checkpoint needs")
             operation = _OPERATIONS.get(opcode.name)
             if operation is None:
                 raise BadPickle(f"it has the operation {opcode.name}, which no checkpoint needs")
@@ -190,59 +193,61 @@ _OPERATIONS: Dict[str, Callable[[_Machine, Any], None]] = {
 
 def write(value: Any) -> bytes:
     """A pickle (protocol 2) of a value that was read; `BadPickle` where it would have no end."""
-    parts, length = [pickle.PROTO + b"\x02"], 0
-    for part in _written(value, 0):
-        length += len(part)
-        if length > _LONGEST:
+    writer = _Writer()
+    writer.write(value, 0)
+    return b"".join([pickle.PROTO + b"\x02", *writer.parts, pickle.STOP])
+
+
+class _Writer:
+    """Writes values into parts of a pickle. What is there many times over is written as often."""
+
+    def __init__(self) -> None:
+        self.parts: List[bytes] = []
+
+    def write(self, value: Any, depth: int) -> None:
+        """Write a value that is nested so deep."""
+        if depth > _DEEPEST:
+            raise BadPickle("its values are nested without end")
+        if len(self.parts) > _MOST:
             raise BadPickle("it unfolds to more than any checkpoint holds")
-        parts.append(part)
-    return b"".join([*parts, pickle.STOP])
+        if isinstance(value, Global):
+            self.parts.append(pickle.GLOBAL + f"{value.module}\n{value.name}\n".encode())
+        elif isinstance(value, Call):
+            self._write_call(value, depth + 1)
+        elif isinstance(value, Persistent):
+            self.write(value.key, depth + 1)
+            self.parts.append(pickle.BINPERSID)
+        elif isinstance(value, dict):
+            self.parts.append(pickle.EMPTY_DICT)
+            self._write_items(list(value.items()), depth + 1)
+        elif isinstance(value, (list, tuple)):
+            self._write_sequence(value, depth + 1)
+        else:
+            self.parts.append(_plain(value))
 
+    def _write_call(self, call: Call, depth: int) -> None:
+        self.write(call.function, depth)
+        self.write(call.args, depth)
+        self.parts.append(pickle.REDUCE)
+        self._write_items(call.items, depth)
+        for state in call.states:
+            self.write(state, depth)
+            self.parts.append(pickle.BUILD)
 
-def _written(value: Any, depth: int) -> Iterator[bytes]:
-    if depth > _DEEPEST:
-        raise BadPickle("its values are nested without end")
-    if isinstance(value, Global):
-        yield pickle.GLOBAL + f"{value.module}\n{value.name}\n".encode()
-    elif isinstance(value, Call):
-        yield from _written_call(value, depth + 1)
-    elif isinstance(value, Persistent):
-        yield from _written(value.key, depth + 1)
-        yield pickle.BINPERSID
-    elif isinstance(value, dict):
-        yield pickle.EMPTY_DICT
-        yield from _written_items(list(value.items()), depth + 1)
-    elif isinstance(value, (list, tuple)):
-        yield from _written_sequence(value, depth + 1)
-    else:
-        yield _plain(value)
+    def _write_sequence(self, values: Union[List[Any], Tuple[Any, ...]], depth: int) -> None:
+        is_list = isinstance(values, list)
+        self.parts.append(pickle.EMPTY_LIST + pickle.MARK if is_list else pickle.MARK)
+        for value in values:
+            self.write(value, depth)
+        self.parts.append(pickle.APPENDS if is_list else pickle.TUPLE)
 
-
-def _written_call(call: Call, depth: int) -> Iterator[bytes]:
-    yield from _written(call.function, depth)
-    yield from _written(call.args, depth)
-    yield pickle.REDUCE
-    yield from _written_items(call.items, depth)
-    for state in call.states:
-        yield from _written(state, depth)
-        yield pickle.BUILD
-
-
-def _written_sequence(value: Union[List[Any], Tuple[Any, ...]], depth: int) -> Iterator[bytes]:
-    is_list = isinstance(value, list)
-    yield pickle.EMPTY_LIST + pickle.MARK if is_list else pickle.MARK
-    for item in value:
-        yield from _written(item, depth)
-    yield pickle.APPENDS if is_list else pickle.TUPLE
-
-
-def _written_items(items: List[Tuple[Any, Any]], depth: int) -> Iterator[bytes]:
-    if items:
-        yield pickle.MARK
-        for key, value in items:
-            yield from _written(key, depth)
-            yield from _written(value, depth)
-        yield pickle.SETITEMS
+    def _write_items(self, items: List[Tuple[Any, Any]], depth: int) -> None:
+        if items:
+            self.parts.append(pickle.MARK)
+            for key, value in items:
+                self.write(key, depth)
+                self.write(value, depth)
+            self.parts.append(pickle.SETITEMS)
 
 
 def _plain(value: Any) -> bytes:

@@ -92,8 +92,8 @@ def _read_manifest(folder: Path) -> _Manifest:
         raise BundleRefused(f"Its bundle.json is none: {error}.") from error
     if found.schema_version.partition(".")[0] != _KNOWN:
         raise BundleTooNew(
-            f"{folder} has the format {found.schema_version[:20]}, and of the formats of that kind "
-            f"this version of OnTheFly reads {_KNOWN}.x alone. Nothing of it was imported."
+            f"Its bundle.json has the format {found.schema_version[:20]}, and this version of OnTheFly "
+            f"reads {_KNOWN}.x of that kind. Upgrade it: pip install --upgrade onthefly-ai"
         )
     return found
 

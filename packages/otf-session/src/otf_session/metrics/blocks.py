@@ -71,11 +71,11 @@ def count(database: Any, choice: Choice) -> int:
 
 def blocks(database: Any, choice: Choice) -> Iterator[Block]:
     """What was chosen, in the order in which it was recorded; rewound points are cut off."""
-    runs, names = set(choice.runs), set(choice.names)
+    runs = set(choice.runs)
     for batches in _pages(database):
-        columns = _columns(database, batches[0][0], batches[-1][0])
+        columns = _columns(database, batches[0][0], batches[-1][0], choice.names)
         for seq, run, steps, times in batches:
-            values = {name: found for name, found, _ in columns.get(seq, ()) if name in names}
+            values = {name: found for name, found, _ in columns.get(seq, ())}
             if run not in runs or not values:
                 continue
             # A rewind is one of the run: it cuts all columns of a batch at the same step.
@@ -110,11 +110,11 @@ def _pages(database: Any) -> Iterator[List[Tuple[int, str, str, str]]]:
 
 
 def _columns(
-    database: Any, first: int, last: int
+    database: Any, first: int, last: int, names: Sequence[str]
 ) -> Dict[int, List[Tuple[str, str, Optional[int]]]]:
     row = MetricColumnRow
     query: Any = row.select(row.seq, row.name, row.values, row.until).where(
-        row.seq.between(first, last)
+        row.seq.between(first, last) & row.name.in_(names)
     )
     found: Dict[int, List[Tuple[str, str, Optional[int]]]] = {}
     for seq, name, values, until in query.tuples().bind(database):
@@ -138,6 +138,4 @@ def _check(session: str, what: str, wanted: Sequence[str], every: Sequence[str])
     for name in wanted:
         if name not in every:
             listed = ", ".join(every) or "none yet"
-            raise NoSuchMetrics(
-                f"The session {session} has no {what} '{name}'. It has: {listed}."
-            )
+            raise NoSuchMetrics(f"The session {session} has no {what} '{name}'. It has: {listed}.")

@@ -1,6 +1,5 @@
 """Export of metrics: from a session to a file of another program."""
 
-from enum import Enum
 from pathlib import Path
 from typing import BinaryIO, Callable, Iterable, Iterator, Optional, Sequence
 
@@ -13,19 +12,11 @@ from ..models import SessionRow
 from ..store import DamagedReader, SessionReader
 from . import parquet, tensorboard, text
 from .blocks import Block, Choice, blocks, choose, count
+from .format import Format
 from .output import whole_file, whole_folder
 
 #: Told how many points of about how many are done.
 Report = Callable[[int, int], None]
-
-
-class Format(str, Enum):
-    """What other programs read."""
-
-    CSV = "csv"
-    PARQUET = "parquet"
-    JSONL = "jsonl"
-    TENSORBOARD = "tensorboard"
 
 
 class Written(msgspec.Struct, frozen=True, kw_only=True):

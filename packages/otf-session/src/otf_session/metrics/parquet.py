@@ -1,14 +1,11 @@
 """Measurements as a Parquet file, by pyarrow, which is an extra of this package."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Iterable, Iterator, List, Optional, Tuple
+from typing import Any, Iterable, Iterator, List, Optional, Tuple
 
 from ..errors import NotWritten
 from .blocks import Block, Choice
 from .rows import line_columns, lines, points
-
-if TYPE_CHECKING:
-    import pyarrow
 
 #: Rows in a row group, which are in memory together.
 _ROWS = 1 << 16
@@ -19,10 +16,10 @@ _NOT_FINITE = float("nan")
 def check_installed() -> None:
     """Raise `NotWritten` where pyarrow is not there."""
     try:
-        import pyarrow  # noqa: F401
+        import pyarrow as pa  # noqa: F401
     except ImportError as error:
         raise NotWritten(
-            'Parquet files are written with pyarrow, which is not installed: pip install '
+            "Parquet files are written with pyarrow, which is not installed: pip install "
             '"otf-session[parquet]". CSV needs nothing: --format csv.'
         ) from error
 
@@ -32,7 +29,7 @@ def write_parquet(path: Path, blocks: Iterable[Block], choice: Choice, *, wide: 
 
     A value that is not finite is NaN; one that was not measured is null.
     """
-    import pyarrow
+    import pyarrow as pa
     from pyarrow import parquet
 
     schema = _wide_schema(choice) if wide else _long_schema(choice)
@@ -40,9 +37,9 @@ def write_parquet(path: Path, blocks: Iterable[Block], choice: Choice, *, wide: 
     with parquet.ParquetWriter(path, schema, compression="zstd") as writer:
         for group in _groups(rows):
             columns = [
-                pyarrow.array(column, type=field.type) for column, field in zip(zip(*group), schema)
+                pa.array(column, type=field.type) for column, field in zip(zip(*group), schema)
             ]
-            writer.write_batch(pyarrow.record_batch(columns, schema=schema))
+            writer.write_batch(pa.record_batch(columns, schema=schema))
 
 
 def _groups(rows: Iterator[Tuple[Any, ...]]) -> Iterator[List[Tuple[Any, ...]]]:
@@ -76,18 +73,18 @@ def _cell(values: "dict[str, Optional[float]]", name: str) -> Optional[float]:
     return _NOT_FINITE if value is None else value
 
 
-def _long_schema(choice: Choice) -> "pyarrow.Schema":
-    import pyarrow
+def _long_schema(choice: Choice) -> Any:
+    import pyarrow as pa
 
-    word = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
-    types = [word, word, pyarrow.int64(), pyarrow.float64(), pyarrow.float64(), pyarrow.bool_()]
-    return pyarrow.schema(list(zip(choice.columns, types)))
+    word = pa.dictionary(pa.int32(), pa.string())
+    types = [word, word, pa.int64(), pa.float64(), pa.float64(), pa.bool_()]
+    return pa.schema(list(zip(choice.columns, types)))
 
 
-def _wide_schema(choice: Choice) -> "pyarrow.Schema":
-    import pyarrow
+def _wide_schema(choice: Choice) -> Any:
+    import pyarrow as pa
 
-    word = pyarrow.dictionary(pyarrow.int32(), pyarrow.string())
-    own = [word, pyarrow.int64(), pyarrow.float64(), *([pyarrow.bool_()] if choice.rewound else [])]
-    types = [*own, *([pyarrow.float64()] * len(choice.names))]
-    return pyarrow.schema(list(zip(line_columns(choice), types)))
+    word = pa.dictionary(pa.int32(), pa.string())
+    own = [word, pa.int64(), pa.float64(), *([pa.bool_()] if choice.rewound else [])]
+    types = [*own, *([pa.float64()] * len(choice.names))]
+    return pa.schema(list(zip(line_columns(choice), types)))

@@ -1,8 +1,12 @@
 """Measurements as rows of a table, long or wide."""
 
+import itertools
 from typing import Dict, Iterable, Iterator, List, NamedTuple, Optional, Tuple
 
 from .blocks import Block, Choice
+
+#: Steps whose row is held open at least; a batch has fewer.
+_HELD = 10_000
 
 #: run, name, step, time, value, and whether it was rewound.
 Point = Tuple[str, str, int, float, Optional[float], bool]
@@ -27,18 +31,26 @@ class Line(NamedTuple):
 
 
 def lines(blocks: Iterable[Block]) -> Iterator[Line]:
-    """One row per step: what was recorded for the same step one after the other is put together."""
-    held: Optional[Line] = None
+    """One row per step: what was recorded of a step in several batches is put together.
+
+    Those come soon after each other. What comes only when `_HELD` other steps have is a row of its
+    own, and so is what is measured again after a rewind.
+    """
+    held: Dict[Tuple[str, int, bool], Line] = {}
     for line in _recorded(blocks):
-        if held is None:
-            held = line
-        elif _belongs_to(line, held):
-            held.values.update(line.values)
+        key = (line.run, line.step, line.rewound)
+        known = held.get(key)
+        if known is None:
+            held[key] = line
+        elif line.values.keys() & known.values.keys():
+            yield held.pop(key)
+            held[key] = line
         else:
-            yield held
-            held = line
-    if held is not None:
-        yield held
+            known.values.update(line.values)
+        if len(held) > 2 * _HELD:
+            for oldest in list(itertools.islice(held, _HELD)):
+                yield held.pop(oldest)
+    yield from held.values()
 
 
 def line_columns(choice: Choice) -> List[str]:
@@ -52,8 +64,3 @@ def _recorded(blocks: Iterable[Block]) -> Iterator[Line]:
         for number, (step, time) in enumerate(zip(block.steps, block.times)):
             values = {name: column[number] for name, column in block.values.items()}
             yield Line(block.run, step, time, values, block.is_rewound(step))
-
-
-def _belongs_to(line: Line, held: Line) -> bool:
-    same = (line.run, line.step, line.rewound) == (held.run, held.step, held.rewound)
-    return same and not line.values.keys() & held.values.keys()

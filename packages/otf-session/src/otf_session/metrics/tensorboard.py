@@ -97,7 +97,7 @@ def _varint(number: int) -> bytes:
     # A negative step is 64 bits in two's complement, as protocol buffers have it.
     number &= (1 << 64) - 1
     found = bytearray()
-    while number > 0x7F:
+    while number >> 7:
         found.append(number & 0x7F | 0x80)
         number >>= 7
     found.append(number)

@@ -1,0 +1,67 @@
+"""A checkpoint with its hidden units in another order."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from ..checkpoints.checkpoint import Checkpoint
+from ..parents import Parent
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .units import PermutationSpec, Permutations
+
+
+class AlignedCheckpoint(Checkpoint):
+    """What another checkpoint holds, permuted as it is read.
+
+    A tensor that is permuted is in memory whole while its pieces are read, one at a time; others
+    are read as ever. Closing it closes nothing: the checkpoint that it reads is somebody else's.
+
+    `extra` is the other checkpoint's, in the order that it was stored in: an optimizer's state, for
+    example. `alike` gives another checkpoint's tensors, such as a Fisher diagonal's, the same order.
+    """
+
+    def __init__(self, parent: Parent, spec: PermutationSpec, permutations: Permutations) -> None:
+        self.original = parent.checkpoint
+        self.spec = spec
+        self.permutations = permutations
+        super().__init__(
+            self.original.path,
+            self.original.specs,
+            files=self.original.files,
+            nesting=self.original.nesting,
+            left_out=self.original.left_out,
+            ties=self.original.ties,
+        )
+        self._moved = {own: name for name, own in parent.names.items() if name in spec.axes}
+        self._last: tuple[str, Tensor] | None = None
+        self._lock = threading.Lock()
+
+    def read(self, name: str, start: int = 0, stop: int | None = None) -> Tensor:
+        """Those elements of the tensor as it is now, flat."""
+        if name not in self._moved:
+            return self.original.read(name, start, stop)
+        return self._permuted(name)[start:stop]
+
+    def close(self) -> None:
+        """Let go of the last tensor."""
+        self._last = None
+
+    def extra(self, key: str) -> Any:
+        """What else the file keeps, unpermuted."""
+        return self.original.extra(key)
+
+    def alike(self, other: Parent) -> Parent:
+        """Another checkpoint with the same tensors, whose elements are put in the same order."""
+        return Parent(AlignedCheckpoint(other, self.spec, self.permutations), other.names)
+
+    def _permuted(self, name: str) -> Tensor:
+        with self._lock:
+            if self._last is None or self._last[0] != name:
+                whole = self.original.read(name).reshape(self.specs[name].shape)
+                moved = self.spec.permuted(self._moved[name], whole, self.permutations)
+                self._last = (name, moved.reshape(-1))
+            return self._last[1]

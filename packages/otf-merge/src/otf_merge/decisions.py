@@ -1,0 +1,99 @@
+"""What was decided on the way to a merge, and by what, in sentences."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Callable
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+_NAMED = 8
+
+
+def decisions(report: Mapping[str, Any]) -> Iterator[str]:
+    """The sentences that a merge's report has, in the order in which things were done."""
+    for key, sentence in _SENTENCES.items():
+        if key in report:
+            yield sentence(report[key])
+
+
+def _fisher(found: Mapping[str, Any]) -> str:
+    return f"Fisher information: {_source(found)}."
+
+
+def _grams(found: Mapping[str, Any]) -> str:
+    return f"Gram matrices: {_source(found)}."
+
+
+def _source(found: Mapping[str, Any]) -> str:
+    if found["source"] == "task":
+        samples = sorted(set(found["samples"]))
+        told = " to ".join(dict.fromkeys((f"{samples[0]:,}", f"{samples[-1]:,}")))
+        return f"from {told} samples of the task for each checkpoint"
+    if found["source"] == "optimizer":
+        return f"from the optimizers' states ({', '.join(dict.fromkeys(found['optimizers']))})"
+    return "from files" if found["source"] == "file" else "from the checkpoints"
+
+
+def _regmean(found: Mapping[str, Any]) -> str:
+    averaged = found["averaged"]
+    also = f"; {len(averaged)} matrices averaged, which have no Gram matrices" if averaged else ""
+    return f"Solved {len(found['layers'])} layers by regression{also}."
+
+
+def _soup(found: Mapping[str, Any]) -> str:
+    rows = found["checkpoints"]
+    taken = [it["checkpoint"] for it in rows if it["weight"]]
+    return (
+        f"The soup holds {len(taken)} of {len(rows)} checkpoints, {_listed(taken)}: metric "
+        f"{found['metric']:.4f} on validation data."
+    )
+
+
+def _distilled(found: Mapping[str, Any]) -> str:
+    before, after = found["before"]["metric"], found["after"]["metric"]
+    return (
+        f"Taught by the parents' {found['teacher']}: metric {before:.4f} before, {after:.4f} "
+        f"after {found['step']:,} steps, the best."
+    )
+
+
+def _search(found: Mapping[str, Any]) -> str:
+    chosen = ", ".join(f"{name}={it}" for name, it in found["chosen"].items())
+    return f"Searched {len(found['tried'])} settings and took {chosen}."
+
+
+def _recalibration(found: Mapping[str, Any]) -> str:
+    before, after = found["before"]["metric"], found["after"]["metric"]
+    taken = "taken" if found["taken"] else "not taken, since it was no better"
+    return (
+        f"Normalisation statistics of {found['layers']} layers recomputed: metric {before:.4f} "
+        f"before, {after:.4f} after ({taken})."
+    )
+
+
+def _validation(found: Mapping[str, Any]) -> str:
+    return f"On validation data: metric {found['metric']:.4f}, loss {found['loss']:.4f}."
+
+
+def _gate(found: Mapping[str, Any]) -> str:
+    best = found["best"]
+    return f"No worse than the best parent, {best} ({found['parents'][best]['metric']:.4f})."
+
+
+def _listed(names: list[str]) -> str:
+    more = [f"and {len(names) - _NAMED} more"] if len(names) > _NAMED else []
+    return ", ".join(names[:_NAMED] + more)
+
+
+_SENTENCES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "fisher": _fisher,
+    "grams": _grams,
+    "regmean": _regmean,
+    "greedy_soup": _soup,
+    "distill": _distilled,
+    "search": _search,
+    "recalibration": _recalibration,
+    "validation": _validation,
+    "gate": _gate,
+}
