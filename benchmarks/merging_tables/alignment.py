@@ -36,12 +36,12 @@ def measure(seed: int, folder: Path) -> Figures:
         ]
         paths = [it.save(folder / f"model{place}.pt") for place, it in enumerate(pair)]
         figures[f"single/{width}"] = mean([percent_of(it.model, task, test) for it in pair])
-        matched = merge(paths, align="weights", threads=1)
-        figures[f"matched/{width}"] = percent(task, matched, test)
-        figures[f"naive/{width}"] = percent(task, merge(paths, threads=1), test)
         # All weight on the second model gives that model, its units in the first one's order.
         permuted = folder / "permuted.pt"
         merge(paths, weights=[0, 1], align="weights", output=permuted, force=True, threads=1)
+        figures[f"naive/{width}"] = percent(task, merge(paths, threads=1), test)
+        matched = merge([paths[0], permuted], threads=1)
+        figures[f"matched/{width}"] = percent(task, matched, test)
         figures[f"off/{width}"] = _difference(task, paths[1], permuted, split.test.x)
         figures[f"naive barrier/{width}"] = _barrier(task, paths, test)
         figures[f"matched barrier/{width}"] = _barrier(task, [paths[0], permuted], test)

@@ -102,3 +102,33 @@ def refused(cli: Callable[..., Any], tmp_path: Path) -> Callable[..., str]:
         return str(result.stderr)
 
     return refused
+
+
+@pytest.fixture
+def two(save: Callable[..., Path]) -> list[Path]:
+    """Two checkpoints in a folder, of zeros and of ones."""
+    return [save(f"ckpts/{n}.pt", {"w": torch.full((2,), v)}) for n, v in (("a", 0.0), ("b", 1.0))]
+
+
+LINE = """
+import torch
+from otf_merge import Task
+
+def task():
+    x = torch.linspace(-1, 1, 20).reshape(-1, 1)
+    return Task(
+        model=lambda: torch.nn.Linear(1, 1, bias=False),
+        validation=[(x, 0.25 * x)],
+        train=[(x, 0.25 * x)],
+        loss=torch.nn.functional.mse_loss,
+        metric=lambda outputs, targets: -(outputs - targets).abs().mean(),
+    )
+"""
+
+
+@pytest.fixture
+def lines(save: Callable[..., Path]) -> list[Path]:
+    """Two checkpoints of a line, and in `line.py` a task whose best slope is a quarter."""
+    Path("line.py").write_text(LINE)
+    slopes = (("a", 0.0), ("b", 1.0))
+    return [save(f"{name}.pt", {"weight": torch.full((1, 1), it)}) for name, it in slopes]

@@ -161,7 +161,7 @@ def test_a_person_sees_a_bar_on_stderr(bundle, tmp_path):
     os.close(theirs)
     shown = os.read(mine, 100_000).decode()
     os.close(mine)
-    assert "Importing" in shown
+    assert "importing" in shown
     assert done.stdout.startswith(b"Imported ")
 
 

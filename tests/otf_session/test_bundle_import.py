@@ -8,7 +8,7 @@ import sys
 import zipfile
 
 import pytest
-from otf_session import migrations
+from otf_session import display_name, migrations
 from otf_session.bundles.draft import set_id
 from otf_session.bundles.exporter import export_session
 from otf_session.bundles.importer import import_bundle
@@ -97,6 +97,24 @@ def test_where_a_session_came_from_is_kept_with_it(session, bundle, target):
     found = read_provenance(folder)
     assert found.bundle == bundle.name
     assert found.manifest.session.id == session.id
+
+
+def test_the_name_that_a_person_gave_a_session_comes_along(session, target, tmp_path):
+    display_name.write(session.folder, "the good one")
+    bundle = bundle_of(session, tmp_path)
+    import_bundle(target, bundle)
+    folder = target.session_folder("latest")
+    assert display_name.read(folder) == "the good one"
+    again = import_bundle(target, bundle, as_new=True)
+    assert display_name.read(target.sessions / again.session) == "the good one"
+
+
+@pytest.mark.parametrize("name", ["\x1b[2J", "two\nlines", "latest", "x" * 1000])
+def test_what_is_no_name_is_not_taken_over(bundle, target, name):
+    with_manifest(bundle, lambda manifest: manifest["session"].update(name=name))
+    folder = target.sessions / import_bundle(target, bundle).session
+    assert display_name.read(folder) == ""
+    assert not (folder / display_name.FILE).exists()
 
 
 def test_training_goes_on_in_an_imported_session(session, bundle, target):

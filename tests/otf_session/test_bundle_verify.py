@@ -90,7 +90,7 @@ def test_a_sound_session_is_sound(home, session):
     before = contents(session.folder)
     found = verify(home, "latest")
     assert (found.ok, found.kind, found.session) == (True, "session", session.id)
-    assert [each.name for each in found.members][0] == DATABASE
+    assert found.members[0].name == DATABASE
     assert len(found.members) == 7
     assert contents(session.folder) == before
 

@@ -12,6 +12,7 @@ from typing import IO, Any, BinaryIO, Dict, NamedTuple, Optional, cast
 
 import torch
 
+from . import predecessor
 from .errors import CheckpointError
 
 #: The version of the layout, so that a later one can tell.
@@ -45,6 +46,8 @@ def load(path: Path, sha256: str = "") -> Dict[str, Any]:
         ) from None
     except (OSError, RuntimeError, pickle.UnpicklingError, EOFError) as error:
         raise CheckpointError(f"The checkpoint {path} cannot be read: {error}.") from error
+    if isinstance(state, dict) and predecessor.is_one(state):
+        return state
     if not isinstance(state, dict) or state.get("format") != FORMAT:
         raise CheckpointError(
             f"The checkpoint {path} has the format {state.get('format')!r}; this version reads "

@@ -27,7 +27,7 @@ from otf_session.liveness import AliveLock
 from otf_session.queries import series
 from otf_session.store import SessionReader, SessionStore
 
-from . import console
+from . import console, predecessor
 from .actions.trip import act_on, record_trip
 from .agenda import Agenda
 from .desk import CommandDesk, Errand
@@ -139,13 +139,13 @@ class Engine:
         """Take up a run that another process began, and left at `step`."""
         self.run, self.step = run, step
 
-    def warm_up_guards(self) -> None:
-        """Let the guards know what was recorded up to here, before this process began."""
+    def warm_up_guards(self, run: str) -> None:
+        """Let the guards know what `run` recorded up to here, before this process began."""
         watched = self._guards.watched
         if watched:
             with SessionReader(self.store.folder) as reader:
                 # Every point: an extreme more or less would change what a guard finds usual.
-                found = series(reader.database, points=2**31, runs=[self.run], names=watched)
+                found = series(reader.database, points=2**31, runs=[run], names=watched)
             self._guards.warm_up(self.run, found, until=self.step)
 
     def running(self) -> None:
@@ -295,6 +295,7 @@ class Engine:
         `left_step` is where the run that is gone on with was.
         """
         left_run = self.run
+        state = predecessor.completed(state, self.front.capture)
         findings = self.front.restore(state)
         if run != left_run and left_run:
             self.journal.changed(

@@ -48,6 +48,12 @@ class Front(Protocol):
     def capture(self) -> Dict[str, Any]:
         """The whole state, by reference: tensors that the next step will change."""
 
+    def check(self, state: Dict[str, Any], *, weights_only: bool = False) -> None:
+        """Raise `CheckpointError` where `state`, or its weights, do not fit; nothing is changed."""
+
+    def load_weights(self, state: Dict[str, Any]) -> None:
+        """Put the weights of `state` into the model, and nothing else."""
+
     def restore(self, state: Dict[str, Any]) -> List[str]:
         """Put training where `state` was captured; what could not be restored, as sentences."""
 

@@ -3,43 +3,96 @@
 from __future__ import annotations
 
 import secrets
-from typing import Any, Dict, List
+from typing import Any, Dict, List, NamedTuple
 
 from otf_session.commands import Command, CommandRequest
-from otf_session.events import CheckpointSaved, CommandChanged, CommandStatus
+from otf_session.events import CheckpointSaved, CommandChanged, CommandStatus, RunState
 from otf_session.queries import events_of, run_summaries
-from otf_session.resume import ResumeOrder
+from otf_session.resume import How, ResumeOrder
 from otf_session.store import SessionReader
 from otf_session.summaries import RunSummary
 
-from . import checkpoint, console
+from . import checkpoint, console, predecessor
 from .engine import Engine
+from .front import Front
 from .interventions import Replay, read
 from .naming import free_name
 
 
-def resume(engine: Engine, order: ResumeOrder) -> None:
-    """Put a run that has just been opened where the order says."""
+class Resumption(NamedTuple):
+    """An order that can be carried out: the checkpoint it means, and the state in it."""
+
+    order: ResumeOrder
+    saved: CheckpointSaved
+    state: Dict[str, Any]
+
+
+def prepare(engine: Engine, front: Front, order: ResumeOrder) -> Resumption:
+    """Load what is to be gone on from; raises `CheckpointError` or `NotPossible`.
+
+    That is before the engine has started: what does not fit leaves no trace in the record.
+    """
     saved = engine.keeper.find(order.checkpoint, order.run)
     state = checkpoint.load(engine.keeper.path(saved), saved.sha256)
-    if order.replay:
-        _replay(engine, saved, state)
-        return
-    runs = {run.name: run for run in _runs(engine)}
-    engine.continue_run(saved.run, runs[saved.run].step)
-    engine.desk.refuse_left(_left_open(engine))
+    weights_only = order.how is How.WEIGHTS_ONLY
+    if not weights_only:
+        state = predecessor.completed(state, front.capture)
+    front.check(state, weights_only=weights_only)
+    return Resumption(order, saved, state)
+
+
+def resume(engine: Engine, found: Resumption, name: str) -> None:
+    """Put a run where the order says; a new one gets the name, with a number where it is taken."""
+    if found.order.how is How.REPLAY:
+        _replay(engine, found.saved, found.state)
+    elif found.order.how is How.WEIGHTS_ONLY:
+        _begin_with_weights(engine, found, name)
+    else:
+        _go_on(engine, found, name)
+
+
+def _go_on(engine: Engine, found: Resumption, name: str) -> None:
+    """Train from a checkpoint on, as the run that it is of or as a new one."""
+    saved, runs = found.saved, {run.name: run for run in _runs(engine)}
+    parent, is_new = runs[saved.run], found.order.how is How.NEW_RUN
+    if not (is_new and parent.state.is_final):
+        # It did not end by itself: the record says that it is gone on with, or left here.
+        engine.continue_run(parent.name, parent.step)
+    run = free_name(name, runs) if is_new else saved.run
     findings = engine.move_to(
         saved,
-        state,
-        run=saved.run,
-        is_new=False,
-        left_step=runs[saved.run].step,
-        reason="resumed in a new process",
+        found.state,
+        run=run,
+        is_new=is_new,
+        left_step=parent.step,
+        reason=f"goes on from {saved.id}" if is_new else "resumed in a new process",
     )
-    engine.warm_up_guards()
+    if is_new:
+        engine.keeper.pin(saved)
+    engine.desk.refuse_left(_left_open(engine))
+    engine.warm_up_guards(saved.run)
     for finding in findings:
         engine.warn(f"Going on is not exact. {finding}")
-    console.say(f"going on from step {engine.step} of '{engine.run}', as {saved.id} holds it.")
+    as_new = f" It is the run '{run}' from here on." if is_new else ""
+    console.say(
+        f"going on from step {engine.step} of '{saved.run}', as {saved.id} holds it.{as_new}"
+    )
+
+
+def _begin_with_weights(engine: Engine, found: Resumption, name: str) -> None:
+    """Begin a new run at step 0 with the weights of a checkpoint, and nothing else of it."""
+    saved, runs = found.saved, {run.name: run for run in _runs(engine)}
+    engine.front.load_weights(found.state)
+    run, parent = free_name(name, runs), runs[saved.run]
+    if not parent.state.is_final:
+        engine.continue_run(parent.name, parent.step)
+        engine.journal.changed(RunState.STOPPED, f"left at step {parent.step} for {run}")
+    engine.start_run(run, [parent.name], saved.id)
+    engine.save("initial")
+    engine.keeper.pin(saved)
+    console.say(
+        f"beginning with the weights of {saved.id}, as run '{run}'; all else is as the script says."
+    )
 
 
 def _replay(engine: Engine, saved: CheckpointSaved, state: Dict[str, Any]) -> None:

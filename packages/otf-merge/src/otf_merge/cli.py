@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Callable, List, Optional
 import typer
 from typer.core import TyperGroup
 
+from .help_texts import COMPARE, MERGE, PLAN
 from .method_options import with_options
 from .own_options import DRY_RUN, FORCE, HASHES, KEEP, METHODS, OUTPUT, SHARD_SIZE
 
@@ -16,24 +17,6 @@ if TYPE_CHECKING:
 
 _MERGE = "merge"
 _INTERRUPTED = 130
-
-_HELP = """Merge checkpoints into one model.
-
-Names, dtypes and format follow the first checkpoint.
-
-\b
-  otf-merge ckpts/                          the average of all in a folder
-  otf-merge a.pt b.pt -w 0.7,0.3            the same with weights
-  otf-merge -m fisher ckpts/                weighted by Adam's own state
-  otf-merge -m slerp a.pt b.pt --t 0.3 -o merged.safetensors
-  otf-merge -m ties --base base.pt a.pt b.pt --density 0.5
-  otf-merge -m distill --task mytask.py:task ckpts/
-
-\b
-  otf-merge methods [NAME]     what methods there are; all about one
-  otf-merge plan ...           what a merge would do, and its recipe
-  otf-merge compare ...        every method that applies, ranked on your data
-"""
 
 
 class MergeUnlessNamed(TyperGroup):
@@ -125,14 +108,6 @@ def _merge(
 
 
 def _plan(given: SimpleNamespace, output: Optional[str], force: bool, hashes: bool) -> None:
-    """Say what a merge would do, and do nothing: tensors, bytes, memory, and what to beware of.
-
-    It ends with a recipe, and what comes before are comments: all of it can be saved.
-
-    \b
-      otf-merge plan -m ties --base base.pt a.pt b.pt > recipe.yaml
-      otf-merge --recipe recipe.yaml --density 0.3
-    """
     with user_errors():
         request, machine = _asked(given)
         from .display import planned
@@ -149,15 +124,6 @@ def _plan(given: SimpleNamespace, output: Optional[str], force: bool, hashes: bo
 def _compare(
     given: SimpleNamespace, output: Optional[str], force: bool, only: Optional[List[str]]
 ) -> None:
-    """Try every method that applies on a task's validation data, and rank them.
-
-    The parents and the base stand in the table too: a merge is of use where it is better.
-
-    \b
-      otf-merge compare --task mytask.py:task ckpts/
-      otf-merge compare --task mytask.py:task --base base.pt a.pt b.pt -o best.pt
-      otf-merge compare --task mytask.py:task a.pt b.pt -m linear -m slerp --search t=0.3,0.5
-    """
     with user_errors():
         from .asking import every_method
 
@@ -191,12 +157,11 @@ def _compare(
         _say(f"Wrote {written.output}, merged by {written.method}.")
 
 
-_merge.__doc__ = _HELP
-app.command(_MERGE, hidden=True, no_args_is_help=True)(
+app.command(_MERGE, help=MERGE, hidden=True, no_args_is_help=True)(
     with_options(_merge, [OUTPUT, FORCE, SHARD_SIZE, HASHES, DRY_RUN])
 )
-app.command("plan", no_args_is_help=True)(with_options(_plan, [OUTPUT, FORCE, HASHES]))
-app.command("compare", no_args_is_help=True)(
+app.command("plan", help=PLAN, no_args_is_help=True)(with_options(_plan, [OUTPUT, FORCE, HASHES]))
+app.command("compare", help=COMPARE, no_args_is_help=True)(
     with_options(_compare, [METHODS, KEEP, FORCE], without=["method", "gate"])
 )
 
@@ -223,9 +188,7 @@ def methods(
         _say(listed(found, whole=name is not None))
 
 
-def _asked(
-    given: SimpleNamespace, methods: "Sequence[str]" = ()
-) -> "tuple[Request, Machine]":
+def _asked(given: SimpleNamespace, methods: "Sequence[str]" = ()) -> "tuple[Request, Machine]":
     """The request and the machine that options and recipe describe."""
     from .asking import request_from
     from .request import Machine

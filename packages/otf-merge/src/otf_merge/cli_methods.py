@@ -56,8 +56,7 @@ def _whole(method: dict[str, Any]) -> str:
     if "base" in method["optional"]:
         lines.append("Takes a base (--base) where there is one.")
     lines += ["", f"  {_example(method)}"]
-    if method["parameters"]:
-        lines += ["", "Parameters:"]
+    lines += ["", "Parameters:" if method["parameters"] else "No parameters."]
     for it in method["parameters"]:
         option = f"--{it['name'].replace('_', '-')}"
         lines.append(f"  {option}  {it['kind']}, default {shown(it['default'])}")
@@ -68,6 +67,8 @@ def _whole(method: dict[str, Any]) -> str:
 def _example(method: dict[str, Any]) -> str:
     """How the method is called, with what it cannot do without."""
     given = {"a base": "--base base.pt", "a task": "--task mytask.py:task"}
-    needed = [it for start, it in given.items() if any(n.startswith(start) for n in method["needs"])]
+    needed = [
+        it for start, it in given.items() if any(n.startswith(start) for n in method["needs"])
+    ]
     files = "a.pt" if method["most"] == 1 else "a.pt b.pt"
     return " ".join(["otf-merge -m", method["name"], *needed, files])

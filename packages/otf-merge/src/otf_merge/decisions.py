@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Callable
 
+from .text import counted
+
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
@@ -38,7 +40,7 @@ def _source(found: Mapping[str, Any]) -> str:
 def _regmean(found: Mapping[str, Any]) -> str:
     averaged = found["averaged"]
     also = f"; {len(averaged)} matrices averaged, which have no Gram matrices" if averaged else ""
-    return f"Solved {len(found['layers'])} layers by regression{also}."
+    return f"Solved {counted(len(found['layers']), 'layer')} by regression{also}."
 
 
 def _soup(found: Mapping[str, Any]) -> str:
@@ -52,10 +54,10 @@ def _soup(found: Mapping[str, Any]) -> str:
 
 def _distilled(found: Mapping[str, Any]) -> str:
     before, after = found["before"]["metric"], found["after"]["metric"]
-    return (
-        f"Taught by the parents' {found['teacher']}: metric {before:.4f} before, {after:.4f} "
-        f"after {found['step']:,} steps, the best."
-    )
+    whom = f"Taught by the parents' {found['teacher']}"
+    if not found["step"]:
+        return f"{whom}, and no step was better than the start: metric {before:.4f}."
+    return f"{whom}: metric {before:.4f} before, {after:.4f} at its best, step {found['step']:,}."
 
 
 def _search(found: Mapping[str, Any]) -> str:
@@ -67,7 +69,7 @@ def _recalibration(found: Mapping[str, Any]) -> str:
     before, after = found["before"]["metric"], found["after"]["metric"]
     taken = "taken" if found["taken"] else "not taken, since it was no better"
     return (
-        f"Normalisation statistics of {found['layers']} layers recomputed: metric {before:.4f} "
+        f"Normalisation statistics of {counted(found['layers'], 'layer')} recomputed: metric {before:.4f} "
         f"before, {after:.4f} after ({taken})."
     )
 

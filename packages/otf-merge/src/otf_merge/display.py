@@ -86,10 +86,8 @@ def _amount(done: float, total: float, unit: str, speed: float | None) -> str:
 def outcome(written: Written) -> str:
     """What came of a merge, in a few lines."""
     what = f"{counted(len(written.inputs), 'checkpoint')} with {written.method}"
-    lines = [
-        f"Merged {what} into {written.output} "
-        f"({counted(written.tensors, 'tensor')}, {size(_on_disk(written.output))})."
-    ]
+    came = f"{counted(written.tensors, 'tensor')}, {size(_on_disk(written.output))}"
+    lines = [f"Merged {what} into {written.output} ({came})."]
     weights = written.parameters.get("weights")
     if weights:
         lines.append(f"Weights: {_weights(written.inputs, weights)}.")
@@ -123,13 +121,13 @@ def planned(plan: Plan) -> str:
     from .recipe import as_yaml
 
     told = ", ".join(f"{count:,} {_RULES[rule]}" for rule, count in plan.tensors.items())
+    passes = "1 pass" if plan.passes == 1 else f"{plan.passes} passes"
     hashed = f", and {size(plan.hashed)} for the inputs' SHA-256" if plan.hashed else ""
     lines = [
         f"Would merge with {plan.method} into {plan.output}:",
         *_table([*plan.inputs, *([{**plan.base, "is_base": True}] if plan.base else [])]),
         f"Tensors   {told}",
-        f"Reads     {size(plan.reads)} in {counted(plan.passes, 'pass').replace('passs', 'passes')}"
-        f"{hashed}",
+        f"Reads     {size(plan.reads)} in {passes}{hashed}",
         f"Writes    {size(plan.writes)}; {size(plan.free)} are free on that disk",
         f"Memory    {size(plan.memory)} at most, by estimate, beside torch itself",
     ]
@@ -140,7 +138,9 @@ def planned(plan: Plan) -> str:
             f"{found['least_cosine']:.3f}"
         )
     lines.append("Recipe")
-    return "\n".join([*(f"# {line}" for line in lines), as_yaml(plan.recipe).rstrip()])
+    # A name with a line break in it stays within its comment.
+    comments = ("# " + line.replace("\n", "?") for line in lines)
+    return "\n".join([*comments, as_yaml(plan.recipe).rstrip()])
 
 
 def _table(checkpoints: list[dict[str, Any]]) -> list[str]:

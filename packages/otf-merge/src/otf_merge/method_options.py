@@ -29,6 +29,9 @@ def with_options(
     of_methods = [_option(name, methods) for name, methods in _parameters().items()]
     taken = [it for it in (*own, *shared, *of_methods) if it.name not in without]
     taken.sort(key=_panel)
+    for it in taken:
+        # Help says of each what happens without it: the default here, None, says nothing.
+        it.default.show_default = False
 
     def command(**given: Any) -> None:
         mine = {it.name: given.pop(it.name) for it in own}

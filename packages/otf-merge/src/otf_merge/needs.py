@@ -101,13 +101,6 @@ def needs_of(
     return Needs(task, stack.enter_context(opened(files, None)), request.grams)
 
 
-def aligned(
-    request: Request, checkpoints: Sequence[Checkpoint], task: Task | None, report: dict[str, Any]
-) -> Sequence[Checkpoint]:
-    """The checkpoints with their hidden units in the order of the first one's."""
-    raise NotImplementedError
-
-
 def _task(request: Request, method: MergeMethod) -> Task | None:
     if isinstance(request.task, Task):
         return request.task

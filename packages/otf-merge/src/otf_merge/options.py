@@ -16,7 +16,6 @@ def options(  # noqa: PLR0917 - each is a keyword to whoever types it
         None,
         metavar="PATHS",
         help="Checkpoints, folders that hold some, or patterns in quotes.",
-        show_default=False,
     ),
     method: Optional[str] = typer.Option(
         None,
@@ -180,7 +179,6 @@ def options(  # noqa: PLR0917 - each is a keyword to whoever types it
         "--device",
         metavar="NAME",
         help="Where to compute, such as cuda (default: cpu).",
-        show_default=False,
         rich_help_panel=_MACHINE,
     ),
 ) -> None:

@@ -7,7 +7,7 @@ import typer
 
 from .options import PANELS
 
-_WHAT, _, _, _OUTPUT, *_ = PANELS
+_WHAT, _OUTPUT = PANELS[0], PANELS[3]
 
 
 def _own(name: str, annotation: Any, default: Any) -> inspect.Parameter:
@@ -72,7 +72,6 @@ HASHES = _own(
         metavar="",
         help="Record each input's SHA-256, which takes about as long as an average (default: "
         "--hash).",
-        show_default=False,
         rich_help_panel=_OUTPUT,
     ),
 )
@@ -93,7 +92,6 @@ METHODS = _own(
     typer.Option(
         None,
         "--method",
-        "--only",
         "-m",
         metavar="NAME",
         help="A method to try. May be repeated (default: all that apply).",

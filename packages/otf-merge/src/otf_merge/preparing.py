@@ -11,11 +11,12 @@ import torch
 
 from . import needs
 from .advice import assess, warnings_of
+from .alignment.choosing import aligned_checkpoints
 from .checkpoints.sources import files_of, held_by, opened
 from .choices import Choices
 from .deciding import decided
 from .engine import Computing, Engine
-from .errors import InvalidInputs, MissingNeed
+from .errors import InvalidInputs, MissingNeed, UnreadableInput
 from .family import Rule, family_of
 from .merged import Streamed, Whole, with_dtype
 from .progress import unwatched
@@ -150,7 +151,7 @@ def prepared(
         report: dict[str, Any] = {}
         aligned: Sequence[Checkpoint] = checkpoints
         if request.align:
-            aligned = needs.aligned(request, checkpoints, needed.task, report)
+            aligned = aligned_checkpoints(checkpoints, request.align, needed.task, report, progress)
         family = _family(request, method, aligned, base)
         choices = Choices(
             method, len(files), request.weights, request.parameters, request.overrides
@@ -229,6 +230,9 @@ def _require_base(request: Request, method: MergeMethod) -> None:
 def _require_count(method: MergeMethod, files: Collection[Path]) -> None:
     named = ", ".join(f"`{file}`" for file in files)
     if len(files) < method.fewest:
+        absent = next((file for file in files if not file.exists()), None)
+        if absent is not None:
+            raise UnreadableInput(f"`{absent}` does not exist. Check the path.")
         needed = f"{method.fewest} checkpoints" if method.fewest > 1 else "one checkpoint"
         held = [it for file in files if file.is_dir() for it in held_by(file)]
         more = f"those in it, such as `{held[0]}`" if held else "a folder that holds them"

@@ -53,7 +53,9 @@ def session_details(reader: SessionReader) -> SessionDetails:
         **_fields(session_summary(reader)),
         size=session_size(reader.folder, kept),
         folder=str(reader.folder),
-        checkpoints=[_kept(reader.folder, saved) for saved in kept],
+        checkpoints=[
+            _kept(reader.folder, saved) for saved in sorted(kept, key=lambda saved: saved.time)
+        ],
     )
 
 

@@ -74,7 +74,7 @@ def snapshot(reader: SessionReader, *, points: int, connected: bool = False) -> 
         log=log_page(database, limit=SNAPSHOT_LOG_LINES),
         commands=events_of(database, CommandChanged),
         evaluations=events_of(database, EvaluationFinished),
-        checkpoints=kept_checkpoints(database),
+        checkpoints=present_checkpoints(reader),
         checkpoint_failures=events_of(database, CheckpointFailed),
         hyperparameters=_newest_of_runs(events_of(database, HyperparametersDeclared)),
         limits=_newest_of_runs(events_of(database, LimitsChanged)),
@@ -216,6 +216,12 @@ def kept_checkpoints(database: Any) -> List[CheckpointSaved]:
             kept.pop(key, None)
             kept[key] = event
     return list(kept.values())
+
+
+def present_checkpoints(reader: SessionReader) -> List[CheckpointSaved]:
+    """The checkpoints that are kept, less those whose files somebody has taken away."""
+    kept = kept_checkpoints(reader.database)
+    return [saved for saved in kept if (reader.folder / saved.path).exists()]
 
 
 def _newest_of_runs(events: List[_E]) -> List[_E]:

@@ -13,7 +13,7 @@ from otf_session.commands import Value
 from otf_session.events import RunState
 from otf_session.home import Home
 from otf_session.queries import run_summaries
-from otf_session.resume import ResumeOrder, take_order
+from otf_session.resume import How, take_order
 from otf_session.store import SessionReader
 
 from .. import console, randomness
@@ -27,7 +27,7 @@ from ..limits import Limits
 from ..loaders import Loader
 from ..naming import free_name
 from ..position import steps_per_epoch
-from ..resuming import compare, resume
+from ..resuming import Resumption, compare, prepare, resume
 from . import steps
 from .setup import AmpOption, Setup, check
 from .training import TrainingLoop
@@ -257,15 +257,17 @@ class Trainer:
         self._engine = engine
         try:
             loop = self._make_loop(engine, setup)
+            # Before anything is recorded: what does not fit has not been gone on with.
+            resumption = None if order is None else prepare(engine, loop, order)
         except BaseException:
             engine.abandon()
             self._engine = None
             raise
         try:
-            self._begin(engine, loop, name, order)
+            self._begin(engine, loop, name, resumption)
             state, reason = self._train(engine, loop)
-            if order is not None and order.replay:
-                compare(engine, order)
+            if resumption is not None and resumption.order.how is How.REPLAY:
+                compare(engine, resumption.order)
             engine.close(state, reason)
         except BaseException as error:
             # The script's boundary: whatever ends it is recorded and goes on unchanged.
@@ -306,17 +308,17 @@ class Trainer:
         )
 
     def _begin(
-        self, engine: Engine, loop: TrainingLoop, name: str, order: Optional[ResumeOrder]
+        self, engine: Engine, loop: TrainingLoop, name: str, resumption: Optional[Resumption]
     ) -> None:
         """Start a run: a new one, or where the order says."""
         engine.start(loop)
         engine.saving.every(self._every_steps, self._every_minutes)
-        if order is None:
+        if resumption is None:
             self._tunables.reset()
             engine.start_run(_free_name(engine.store.folder, name))
             engine.save("initial")
         else:
-            resume(engine, order)
+            resume(engine, resumption, name)
         engine.declare_hyperparameters()
         engine.limits_changed()
         engine.assess()

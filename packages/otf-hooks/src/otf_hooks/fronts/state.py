@@ -9,6 +9,7 @@ import torch
 
 from .. import randomness
 from ..errors import CheckpointError
+from ..fitting import check_groups, check_tensors
 from ..hyperparameters import Hyperparameters
 from ..snapshot import is_plain
 
@@ -66,8 +67,25 @@ class TrainingState:
             state["own"] = dict(self._kept_by_script().items())
         return state
 
+    def check(self, state: Mapping[str, Any], *, weights_only: bool = False) -> None:
+        """Raise `CheckpointError` where a state does not fit; nothing is changed."""
+        check_tensors("model", self._model.state_dict(), state["model"])
+        kept_loss = state.get("loss_fn")
+        if self._loss is not None and kept_loss is not None:
+            check_tensors("loss_fn", self._loss.state_dict(), kept_loss)
+        if not weights_only:
+            check_groups(self._optimizer.param_groups, state["optimizer"]["param_groups"])
+
+    def load_weights(self, state: Mapping[str, Any]) -> None:
+        """Put the weights back, of the model and of a loss that learns, and nothing else."""
+        self._model.load_state_dict(state["model"])
+        kept_loss = state.get("loss_fn")
+        if self._loss is not None and kept_loss is not None:
+            self._loss.load_state_dict(kept_loss)
+
     def restore(self, state: Mapping[str, Any]) -> None:
         """Put everything back; raises `CheckpointError` where it does not fit."""
+        self.check(state)
         try:
             self._model.load_state_dict(state["model"])
             self._optimizer.load_state_dict(state["optimizer"])

@@ -148,6 +148,14 @@ class TrainingLoop:
             state["eval_modules"] = calm.eval_modules
         return state
 
+    def check(self, state: Dict[str, Any], *, weights_only: bool = False) -> None:
+        """Raise `CheckpointError` where `state`, or its weights, do not fit; nothing is changed."""
+        self._training.check(state, weights_only=weights_only)
+
+    def load_weights(self, state: Dict[str, Any]) -> None:
+        """Put the weights of `state` into the model, and nothing else."""
+        self._training.load_weights(state)
+
     def restore(self, state: Dict[str, Any]) -> List[str]:
         """Put training where `state` was captured; what could not be restored, as sentences."""
         self._training.restore(state)

@@ -2,7 +2,7 @@
 
 from .aligned import AlignedCheckpoint
 from .aligning import align
-from .choosing import spec_for
+from .choosing import aligned_checkpoints, spec_for
 from .units import PermutationSpec
 
-__all__ = ["AlignedCheckpoint", "PermutationSpec", "align", "spec_for"]
+__all__ = ["AlignedCheckpoint", "PermutationSpec", "align", "aligned_checkpoints", "spec_for"]

@@ -6,12 +6,16 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.checkpoint import Checkpoint
+from ..errors import InvalidInputs
 from ..parents import Parent
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from .units import PermutationSpec, Permutations
+    from .units import Permutations, PermutationSpec
+
+# Where a trainer keeps Gram matrices in a checkpoint.
+GRAMS = "grams"
 
 
 class AlignedCheckpoint(Checkpoint):
@@ -20,8 +24,10 @@ class AlignedCheckpoint(Checkpoint):
     A tensor that is permuted is in memory whole while its pieces are read, one at a time; others
     are read as ever. Closing it closes nothing: the checkpoint that it reads is somebody else's.
 
-    `extra` is the other checkpoint's, in the order that it was stored in: an optimizer's state, for
-    example. `alike` gives another checkpoint's tensors, such as a Fisher diagonal's, the same order.
+    `extra` is the other checkpoint's, as it is stored. What there is in it for each weight, such as
+    an optimizer's second moments, must go through `reordered` before it is used beside the weights;
+    `alike` does the same with a whole checkpoint of such things. Gram matrices cannot be had, since
+    their order is that of a layer's inputs.
     """
 
     def __init__(self, parent: Parent, spec: PermutationSpec, permutations: Permutations) -> None:
@@ -51,8 +57,21 @@ class AlignedCheckpoint(Checkpoint):
         self._last = None
 
     def extra(self, key: str) -> Any:
-        """What else the file keeps, unpermuted."""
-        return self.original.extra(key)
+        """What else the file keeps, as it is stored.
+
+        Raises `InvalidInputs` for Gram matrices.
+        """
+        found = self.original.extra(key)  # noqa: S610 - a checkpoint's, not a query's
+        if key == GRAMS and found is not None:
+            raise InvalidInputs(
+                f"The Gram matrices in `{self.path}` were gathered before its hidden units were put "
+                "in another order. Give a --task, to gather them anew, or leave --align out."
+            )
+        return found
+
+    def reordered(self, name: str, tensor: Tensor) -> Tensor:
+        """A tensor that goes with one of the weights, by the first checkpoint's name, in their order."""
+        return self.spec.permuted(name, tensor, self.permutations)
 
     def alike(self, other: Parent) -> Parent:
         """Another checkpoint with the same tensors, whose elements are put in the same order."""

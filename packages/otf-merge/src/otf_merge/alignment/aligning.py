@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from ..errors import InvalidInputs
+from ..errors import InputsDiffer, InvalidInputs
 from ..family import is_averaged
 from ..parents import Parent
 from ..progress import unwatched
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from ..progress import Progress
     from .matching import Read
-    from .units import PermutationSpec, Permutations
+    from .units import Permutations, PermutationSpec
 
 # Tensors that are looked at again and again are kept in memory as float64, up to this many bytes
 # for each checkpoint.
@@ -55,7 +55,7 @@ def align(
     report says, in plain values, for each parent how many rounds the descent took from which start,
     and how similar it was before and after: cosines, of all weights and layer by layer, and the
     Euclidean distance. `rounds` is at most that many; `restarts` adds descents from random orders.
-    Raises `InvalidInputs` where the parents do not have the tensors of the spec.
+    Raises `InputsDiffer` where the parents do not have the tensors of the spec.
     """
     reference = reference or parents[0]
     for parent in [reference, *parents]:
@@ -139,9 +139,18 @@ class Comparison:
         ours, theirs = dict(products), dict(products)
         all_products = all_ours = all_theirs = distance = 0.0
         for name in self.counted:
-            first, second = self.target(name), self.spec.permuted(name, self.model(name), permutations)
-            product, a, b = (float((x * y).sum()) for x, y in ((first, second), (first, first), (second, second)))
-            all_products, all_ours, all_theirs = all_products + product, all_ours + a, all_theirs + b
+            first, second = (
+                self.target(name),
+                self.spec.permuted(name, self.model(name), permutations),
+            )
+            product, a, b = (
+                float((x * y).sum()) for x, y in ((first, second), (first, first), (second, second))
+            )
+            all_products, all_ours, all_theirs = (
+                all_products + product,
+                all_ours + a,
+                all_theirs + b,
+            )
             distance += float((first - second).square().sum())
             for units in {part.units for axis in self.spec.axes[name] for part in axis} - {None}:
                 assert units is not None
@@ -151,9 +160,7 @@ class Comparison:
         return {
             "similarity": _cosine(all_products, all_ours, all_theirs),
             "distance": math.sqrt(distance),
-            "layers": {
-                it: _cosine(products[it], ours[it], theirs[it]) for it in self.spec.units
-            },
+            "layers": {it: _cosine(products[it], ours[it], theirs[it]) for it in self.spec.units},
         }
 
 
@@ -192,7 +199,7 @@ def _require_tensors(parent: Parent, spec: PermutationSpec) -> None:
         found = parent.specs.get(name)
         if found is None or found.shape != shape:
             there = f"there it is {list(found.shape)}" if found else "it has none"
-            raise InvalidInputs(
+            raise InputsDiffer(
                 f"`{parent.label}` cannot be aligned: it should have `{name}` of shape "
                 f"{list(shape)}, and {there}. Align checkpoints of one architecture only."
             )

@@ -23,7 +23,8 @@ _FIRST, _FINER, _STAGES, _LEFT = 0.5, 5, 5, 0.003
 # Rows that are all alike, as those of dead units, outbid each other in small steps for long. So many
 # bids for each row are enough in a stage.
 _BIDS = 200
-
+# Below this size Python's own numbers are quicker than tensors of them.
+_SMALL = 48
 
 
 def assignment(similarity: Tensor) -> Tensor:
@@ -33,8 +34,10 @@ def assignment(similarity: Tensor) -> Tensor:
     equally good it is always the same one. The work is of order n^3 at most.
     """
     cost = -similarity.to(device="cpu", dtype=torch.float64)
-    if len(cost) < 2:  # noqa: PLR2004 - with one row there is nothing to choose
-        return torch.arange(len(cost))
+    if len(cost) < _SMALL:
+        return torch.tensor(_by_numbers(cost.tolist()), dtype=torch.int64)
+    # By a power of two, which changes no digit: squares and sums of costs stay finite.
+    cost *= math.ldexp(1, -math.frexp(float(cost.abs().max()))[1])
     return torch.tensor(_Paths(cost, _prices(cost)).solved())
 
 
@@ -58,6 +61,37 @@ def constrained_assignment(similarity: Tensor, units: Units) -> Tensor:
     ]
     chosen = assignment(torch.tensor(sums, dtype=torch.float64)).tolist()
     return torch.cat([orders[i][j] + j * size for i, j in enumerate(chosen)])
+
+
+def _by_numbers(cost: list[list[float]]) -> list[int]:
+    """The same by plain numbers: shortest augmenting paths from each row in turn."""
+    count = len(cost)
+    u, v = [0.0] * count, [0.0] * count
+    column_of, row_of = [-1] * count, [-1] * count
+    for start in range(count):
+        distance, before = [math.inf] * count, [-1] * count
+        open_ = set(range(count))
+        settled: list[tuple[int, float]] = []
+        row, length = start, 0.0
+        while row >= 0:
+            costs, passed = cost[row], u[row] - length
+            for column in open_:
+                candidate = costs[column] - v[column] - passed
+                if candidate < distance[column]:
+                    distance[column], before[column] = candidate, row
+            column = min(open_, key=distance.__getitem__)
+            open_.discard(column)
+            length, row = distance[column], row_of[column]
+            settled.append((column, length))
+        for reached, short in settled[:-1]:
+            v[reached] += short - length
+            u[row_of[reached]] += length - short
+        u[start] += length
+        while row != start:
+            row = before[column]
+            row_of[column] = row
+            column_of[row], column = column, column_of[row]
+    return column_of
 
 
 def _prices(cost: Tensor) -> Tensor:

@@ -91,7 +91,8 @@ def _layers(specs: Mapping[str, TensorSpec]) -> list[_Layer]:
     found: dict[str, _Layer] = {}
     for name, spec in specs.items():
         prefix, _, own = name.rpartition(".")
-        if spec.numel == 1 or not is_averaged(spec.dtype):
+        # Scalars, counters among them, have no units.
+        if (spec.numel == 1 and len(spec.shape) < _MATRIX) or not is_averaged(spec.dtype):
             continue
         if _BRANCHES.search(name):
             raise _refusal(f"`{name}` looks like a part of something else than a plain chain")
@@ -151,7 +152,9 @@ def _with_norms(weights: list[_Layer], norms: list[list[_Layer]]) -> list[_Layer
     order = {layer.prefix: [layer] for layer in weights}
     for norm in (it for same in norms for it in same):
         numbers = _numbers(norm.prefix)
-        behind = [it for it in weights if _numbers(it.prefix) == numbers and it.shape[0] == norm.shape[0]]
+        behind = [
+            it for it in weights if _numbers(it.prefix) == numbers and it.shape[0] == norm.shape[0]
+        ]
         if not numbers or len(behind) != 1:
             return None
         order[behind[0].prefix].append(norm)
@@ -237,10 +240,10 @@ class _Chain:
         if layer.is_kernel and into == 1 and out % given == 0:
             return self._axis
         if layer.is_kernel and given % into == 0:
-            raise _NoChain(f"`{layer.prefix}` is a grouped convolution, whose groups tie its channels")
-        raise _NoChain(
-            f"`{before.prefix}` has {given} units and `{layer.prefix}` takes in {into}"
-        )
+            raise _NoChain(
+                f"`{layer.prefix}` is a grouped convolution, whose groups tie its channels"
+            )
+        raise _NoChain(f"`{before.prefix}` has {given} units and `{layer.prefix}` takes in {into}")
 
     def _leaving(self, layer: _Layer, entering: Axis, into: int, out: int) -> Axis:
         if _is_depthwise(entering, into):
@@ -280,4 +283,6 @@ def _fixed(size: int) -> Axis:
 
 
 def _refusal(reason: str) -> InvalidInputs:
-    return InvalidInputs(f"The checkpoints cannot be aligned by names and shapes: {reason}. {_OTHERWISE}")
+    return InvalidInputs(
+        f"The checkpoints cannot be aligned by names and shapes: {reason}. {_OTHERWISE}"
+    )

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
-    from .units import PermutationSpec, Permutations, Place
+    from .units import Permutations, PermutationSpec, Place
 
 #: The whole tensor of that name in float64, which is only looked at.
 Read = Callable[[str], "Tensor"]
@@ -26,7 +26,7 @@ Read = Callable[[str], "Tensor"]
 # Rounding moves a sum by less than this share of the lengths of what it is a product of.
 _ROUNDING = 1e-11
 # The share of units that must find a nearest one of their own by sorted weights for that to be a
-# start; in models that have little in common many have the same one.
+# start; in models that have little in common, many share one.
 _OWN = 0.9
 
 
@@ -141,17 +141,25 @@ class Matcher:
     # A start that finds copies
 
     def _nearest(self, target: Read, model: Read) -> Permutations | None:
-        """The order by which sorted weights are nearest, or None where many units share theirs."""
+        """The order by which sorted weights are nearest.
+
+        None where they are not like a copy's: where many units have the same nearest one, and that
+        is not because several are equal to it.
+        """
         found = {}
         for name, units in self.spec.units.items():
             distance = torch.zeros(units.size, units.size, dtype=torch.float64)
+            length = torch.zeros(units.size, dtype=torch.float64)
             for place in self.spec.places(name):
                 ours, theirs = (
                     _rows(self._sorted(place, read(place.name)), place) for read in (target, model)
                 )
                 distance += ours.square().sum(1, keepdim=True) + theirs.square().sum(1)
                 distance -= 2 * ours @ theirs.T
-            if len(distance.argmin(1).unique()) < _OWN * units.size:
+                length += ours.square().sum(1)
+            least, place_of = distance.min(1)
+            equal = bool((least <= _ROUNDING * (1 + length)).all())
+            if not equal and len(place_of.unique()) < _OWN * units.size:
                 return None
             found[name] = constrained_assignment(-distance, units)
         return found

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .matching import Matcher, Read
-    from .units import PermutationSpec, Permutations
+    from .units import Permutations, PermutationSpec
 
 
 def matched_together(
@@ -38,7 +38,9 @@ def matched_together(
             waiting.discard(number)
             others = _average(spec, models, current, number)
             found = matcher.descended(others, models[number], current[number])
-            if any(not torch.equal(found.permutations[it], current[number][it]) for it in spec.units):
+            if any(
+                not torch.equal(found.permutations[it], current[number][it]) for it in spec.units
+            ):
                 current[number] = found.permutations
                 rounds[number] += found.rounds
                 waiting |= set(range(len(models))) - {number}

@@ -122,6 +122,11 @@ def destination(output: str | os.PathLike[str], *, force: bool = False) -> Desti
         )
     if not path.resolve().parent.is_dir():
         raise OutputRefused(f"There is no folder `{path.parent}`. Create it first.")
+    if not os.access(path.resolve().parent, os.W_OK):
+        raise OutputRefused(
+            f"The folder `{path.parent}` cannot be written to. Name an output elsewhere, or change "
+            "its permissions."
+        )
     return Destination(path, is_folder)
 
 

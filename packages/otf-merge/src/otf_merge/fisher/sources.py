@@ -77,7 +77,7 @@ def fisher_sources(
             "Give it with --task module:function, or leave out source=task."
         )
     else:
-        found, report = _from_optimizers(parents)
+        found, report = from_optimizers(parents)
     found = [_with_ties(diagonal, parents[0]) for diagonal in found]
     covered = [name for name in names if all(name in diagonal.parts for diagonal in found)]
     _require_shapes(parents[0], found, covered)
@@ -140,7 +140,11 @@ def _from_task(
     return found, report
 
 
-def _from_optimizers(parents: Sequence[Parent]) -> tuple[list[Diagonal], dict[str, Any]]:
+def from_optimizers(parents: Sequence[Parent]) -> tuple[list[Diagonal], dict[str, Any]]:
+    """What the checkpoints' own optimizers know, before anything of it is read; and a report.
+
+    Raises `MissingNeed` where a checkpoint has no optimizer's state.
+    """
     moments: list[Moments] = []
     without = []
     for parent in parents:

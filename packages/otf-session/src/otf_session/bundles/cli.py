@@ -1,26 +1,27 @@
 """`otf session export`, `import` and `verify`, which `otf_session.cli` mounts."""
 
 import contextlib
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Iterator, List, Optional, Sequence
 
 import typer
 
-from ..options import HomeOption, JsonOption, print_json, user_errors
+from .. import completion
+from ..shell import HomeOption, JsonOption, print_json, progress, user_errors
 from .choice import Checkpoints
 
 if TYPE_CHECKING:
     from .verifier import Verified
-    from .work import Report
 
 _BROKEN_OFF = 130
-_UNITS = ("bytes", "kB", "MB", "GB", "TB")
 
 
 def export(
     session_id: str = typer.Argument(
-        "latest", metavar="[ID]", help="A session's id, an unambiguous part of it, or `latest`."
+        "latest",
+        metavar="[ID]",
+        help="A session's id, an unambiguous part of it, its name, or `latest`.",
+        autocompletion=completion.session_ids,
     ),
     output: Optional[Path] = typer.Option(
         None,
@@ -36,6 +37,7 @@ def export(
         metavar="RUN,...",
         help="Only these runs, and those they grew from (default: all).",
         show_default=False,
+        autocompletion=completion.run_names,
     ),
     checkpoints: Checkpoints = typer.Option(
         Checkpoints.ALL,
@@ -53,9 +55,10 @@ def export(
 ) -> None:
     """Export a session into one file, also while it is being trained."""
     from ..home import Home
+    from ..tables import size_text
     from .exporter import export_session
 
-    with user_errors(), _bar("Exporting", quiet=as_json) as report:
+    with user_errors(), _interruptible(), progress("exporting", in_bytes=True) as bar:
         made = export_session(
             Home.find(home).session_folder(session_id),
             output,
@@ -63,7 +66,7 @@ def export(
             checkpoints=checkpoints,
             final_models=final_models,
             force=force,
-            report=report,
+            report=bar.put,
         )
     _say_notes(made.notes)
     if as_json:
@@ -73,7 +76,7 @@ def export(
     if final_models:
         counted.append(_count(made.final_models, "final model"))
     typer.echo(
-        f"Exported {made.session} ({', '.join(counted)}) to {made.path}, {_size(made.size)}."
+        f"Exported {made.session} ({', '.join(counted)}) to {made.path}, {size_text(made.size)}."
     )
 
 
@@ -93,10 +96,11 @@ def import_(
 ) -> None:
     """Import a bundle as a session, after all of it has been checked."""
     from ..home import Home
+    from ..tables import size_text
     from .importer import import_bundle
 
-    with user_errors(), _bar("Importing", quiet=as_json) as report:
-        made = import_bundle(Home.find(home), path, as_new=as_new, report=report)
+    with user_errors(), _interruptible(), progress("importing", in_bytes=True) as bar:
+        made = import_bundle(Home.find(home), path, as_new=as_new, report=bar.put)
     _say_notes(made.notes)
     if as_json:
         print_json(made)
@@ -105,7 +109,7 @@ def import_(
     if made.final_models:
         counted.append(_count(made.final_models, "final model"))
     was = f", which was {made.original}" if made.original not in ("", made.session) else ""
-    typer.echo(f"Imported {made.session}{was} ({', '.join(counted)}), {_size(made.size)}.")
+    typer.echo(f"Imported {made.session}{was} ({', '.join(counted)}), {size_text(made.size)}.")
     if made.checkpoints:
         typer.echo(f"Go on with it: otf resume {made.session} -- python train.py")
 
@@ -121,8 +125,8 @@ def verify(
     from ..home import Home
     from . import verifier
 
-    with user_errors(), _bar("Verifying", quiet=as_json) as report:
-        found = verifier.verify(Home.find(home), target, report=report)
+    with user_errors(), _interruptible(), progress("verifying", in_bytes=True) as bar:
+        found = verifier.verify(Home.find(home), target, report=bar.put)
     if as_json:
         print_json(found)
     else:
@@ -132,8 +136,10 @@ def verify(
 
 
 def _say_verified(found: "Verified") -> None:
+    from ..tables import size_text
+
     if found.ok:
-        size = _size(sum(each.size for each in found.members))
+        size = size_text(sum(each.size for each in found.members))
         counted = _count(len(found.members), "file")
         typer.echo(f"The {found.kind} {found.target} is sound: {counted}, {size}.")
         return
@@ -154,51 +160,14 @@ def _say_notes(notes: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def _bar(title: str, *, quiet: bool) -> "Iterator[Optional[Report]]":
-    """A progress bar on stderr where a person looks; Ctrl-C ends the work without a trace."""
+def _interruptible() -> Iterator[None]:
+    """Ctrl-C ends the work, which leaves nothing behind."""
     try:
-        if quiet or not sys.stderr.isatty():
-            yield None
-        else:
-            with _shown(title) as report:
-                yield report
+        yield
     except KeyboardInterrupt as error:
         typer.echo("Broken off. Nothing was left behind.", err=True)
         raise typer.Exit(_BROKEN_OFF) from error
 
 
-@contextlib.contextmanager
-def _shown(title: str) -> "Iterator[Report]":
-    from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        DownloadColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-        TransferSpeedColumn,
-    )
-
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        DownloadColumn(),
-        TransferSpeedColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        bar = progress.add_task(title, total=None)
-        yield lambda done, total: progress.update(bar, completed=done, total=total)
-
-
 def _count(number: int, what: str) -> str:
     return f"{number} {what}{'' if number == 1 else 's'}"
-
-
-def _size(count: float) -> str:
-    """Bytes as a person reads them: `2.07 GB`."""
-    for unit in _UNITS[:-1]:
-        if count < 1000:  # noqa: PLR2004
-            return f"{count:.3g} {unit}"
-        count /= 1000
-    return f"{count:.3g} {_UNITS[-1]}"

@@ -10,7 +10,7 @@ from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Sequence, Se
 
 import msgspec
 
-from .. import migrations, package_version
+from .. import display_name, migrations, package_version
 from ..errors import NotExported
 from ..events import CheckpointRemoved, CommandChanged, CommandStatus, ProcessStarted
 from ..home import DATABASE
@@ -111,6 +111,7 @@ class _Facts(NamedTuple):
     """What the manifest says of a session beside its members."""
 
     session: Any
+    name: str
     versions: Dict[str, str]
     interventions: List[Any]
 
@@ -137,7 +138,7 @@ class _Export:
                         reader.database.connection().execute,
                         runs=included if selection.left_out_runs else None,
                     )
-                    facts = _facts(reader.database, included)
+                    facts = _facts(self._folder, reader.database, included)
                 members = Members(bundle, files, self._work)
                 members.add_checkpoints(selection.checkpoints)
                 if final_models:
@@ -184,12 +185,13 @@ class _Export:
             files.close()
 
 
-def _facts(database: Any, runs: Set[str]) -> _Facts:
+def _facts(folder: Path, database: Any, runs: Set[str]) -> _Facts:
     versions = {"otf-session": package_version()}
     for started in events_of(database, ProcessStarted):
         versions.update({**started.versions, "python": started.python})
     return _Facts(
         session=SessionRow.select().bind(database).get(),
+        name=display_name.read(folder),
         versions=versions,
         interventions=[
             event
@@ -226,6 +228,7 @@ def _manifest(
             created=session.created,
             last_seq=last_seq,
             schema=migrations.NEWEST,
+            name=facts.name,
         ),
         runs=[
             manifest.RunEntry(

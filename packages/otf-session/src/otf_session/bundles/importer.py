@@ -1,5 +1,6 @@
 """Import: what a bundle holds becomes a session of this home, after all of it has been checked."""
 
+import contextlib
 import os
 import re
 import shutil
@@ -10,7 +11,8 @@ from typing import List, Optional
 
 import msgspec
 
-from ..errors import BundleRefused, BundleTooNew, NotImported, SessionExists
+from .. import display_name
+from ..errors import BundleRefused, BundleTooNew, InvalidName, NotImported, SessionExists
 from ..home import DATABASE, Home
 from . import draft, names, provenance, untrusted
 from .archive import Archive
@@ -91,6 +93,7 @@ def _import(home: Home, archive: Archive, work: Work, *, as_new: bool) -> Import
                 time=time.time(), bundle=archive.path.name, manifest=archive.manifest
             ),
         )
+        _name(made, entry.name)
         folder = publish_as_new(home, made) if as_new else _publish(home, made, entry.id)
     members = archive.manifest.members
     return Imported(
@@ -103,6 +106,12 @@ def _import(home: Home, archive: Archive, work: Work, *, as_new: bool) -> Import
         final_models=sum(each.name.startswith(f"{names.FINAL_MODELS}/") for each in members),
         size=archive.size,
     )
+
+
+def _name(made: Path, name: str) -> None:
+    """Call the session what it was called; what is no name it is not called."""
+    with contextlib.suppress(InvalidName):
+        display_name.write(made, display_name.check(name))
 
 
 def _check_room(home: Home, archive: Archive) -> None:

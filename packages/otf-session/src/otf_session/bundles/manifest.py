@@ -18,13 +18,17 @@ class _Entry(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class SessionEntry(_Entry, frozen=True, kw_only=True):
-    """The session in the bundle, as it was when its newest event was `last_seq`."""
+    """The session in the bundle, as it was when its newest event was `last_seq`.
+
+    `name` is what a person calls it; empty where it has only its id.
+    """
 
     id: str
     project: str
     created: float
     last_seq: int
     schema: int
+    name: str = ""
 
 
 class RunEntry(_Entry, frozen=True, kw_only=True):
