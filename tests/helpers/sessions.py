@@ -1,9 +1,11 @@
 """Real sessions for tests: events with little typing, and stores that hold them."""
 
+from pathlib import Path
 from typing import List, Optional, Sequence
 
 from otf_session.events import (
     AnyEvent,
+    CheckpointSaved,
     LogLine,
     Metrics,
     RunStarted,
@@ -47,6 +49,35 @@ def losses(first: int, last: int, *, run: str = RUN) -> Metrics:
     """The metric `loss` at every step from `first` to `last`, falling from 1 to 0."""
     steps = range(first, last + 1)
     return metrics(steps, run=run, loss=[1.0 / step for step in steps])
+
+
+def checkpoint(
+    store: SessionStore,
+    label: str,
+    size: int = 100,
+    *,
+    run: str = RUN,
+    step: int = 30,
+    pinned: bool = False,
+    folder: Optional[Path] = None,
+) -> CheckpointSaved:
+    """A file of so many bytes where a trainer puts checkpoints, and the event that tells of it."""
+    folder = store.checkpoints if folder is None else folder
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{label}.pt"
+    path.write_bytes(bytes(size))
+    inside = store.folder in path.parents
+    return CheckpointSaved(
+        time=BEGIN + step,
+        run=run,
+        step=step,
+        label=label,
+        path=(path.relative_to(store.folder) if inside else path).as_posix(),
+        size=size,
+        sha256="",
+        id=f"{run}@{step}-{label}",
+        pinned=pinned,
+    )
 
 
 def make_session(home: Home, *events: AnyEvent, project: str = "digits") -> SessionStore:

@@ -26,11 +26,13 @@ def torch_file_of(text: bytes, memory: Dict[str, List[float]]) -> bytes:
     """The file with this pickle."""
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w") as archive:
-        archive.writestr("archive/data.pkl", text)
-        archive.writestr("archive/byteorder", "little")
+        archive.writestr(zipfile.ZipInfo("archive/data.pkl"), text)
+        archive.writestr(zipfile.ZipInfo("archive/byteorder"), "little")
         for key, numbers in memory.items():
-            archive.writestr(f"archive/data/{key}", struct.pack(f"<{len(numbers)}f", *numbers))
-        archive.writestr("archive/version", "3\n")
+            archive.writestr(
+                zipfile.ZipInfo(f"archive/data/{key}"), struct.pack(f"<{len(numbers)}f", *numbers)
+            )
+        archive.writestr(zipfile.ZipInfo("archive/version"), "3\n")
     return made.getvalue()
 
 

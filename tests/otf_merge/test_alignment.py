@@ -11,7 +11,14 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from otf_merge.alignment import AlignedCheckpoint, align, aligned_checkpoints, spec_for
+from otf_merge import merge
+from otf_merge.alignment import (
+    AlignedCheckpoint,
+    align,
+    aligned_checkpoints,
+    in_order_of,
+    spec_for,
+)
 from otf_merge.alignment.chains import chain_spec
 from otf_merge.alignment.matching import Matcher
 from otf_merge.alignment.traced import traced_spec
@@ -147,7 +154,7 @@ def test_an_aligned_model_computes_the_same(kind: str) -> None:
     parents = [parent_of(it.state_dict()) for it in (first, second)]
     (_, aligned), report = align(parents, spec_for(parents[0], task=task))
     inputs = task.validation[0][0]  # type: ignore[index]
-    expected = second(inputs)
+    expected = second(inputs).detach()
     second.load_state_dict(aligned.state())
     assert torch.allclose(second(inputs), expected, atol=1e-5 * float(expected.abs().max()))
     (told,) = report["parents"]
@@ -349,7 +356,9 @@ def test_what_goes_with_the_weights_is_put_in_their_order() -> None:
     checkpoint = aligned.checkpoint
     assert isinstance(checkpoint, AlignedCheckpoint)
     squares = {name: it.square() for name, it in states[1].items()}
-    alike = checkpoint.alike(parent_of(squares))
+    same = {name: name for name in squares}
+    alike = Parent(in_order_of(aligned, parent_of(squares).checkpoint, same), same)
+    assert in_order_of(parent_of(squares), alike.checkpoint, same) is alike.checkpoint
     for name, square in squares.items():
         assert torch.equal(alike.tensor(name), aligned.tensor(name).square())
         moved = checkpoint.reordered(name, square)
@@ -370,6 +379,97 @@ def test_complex_and_half_tensors_align_back() -> None:
             for name, it in randomized(mlp(4, 9, 3), 1).state_dict().items()
         }
         assert_aligns_back(state, chain_spec(parent_of(state).specs), 1)
+
+
+# As a step before a merge
+
+
+def adam_of(model: nn.Module, moments: dict[str, Tensor]) -> dict[str, Any]:
+    """Adam's state after two steps, with those second moments."""
+    optimizer = torch.optim.Adam(model.parameters(), betas=(0.9, 0.99))
+    state = optimizer.state_dict()
+    for index, (name, _) in enumerate(model.named_parameters()):
+        state["state"][index] = {
+            "step": torch.tensor(2.0),
+            "exp_avg": torch.zeros_like(moments[name]),
+            "exp_avg_sq": moments[name],
+        }
+    return state
+
+
+@pytest.mark.filterwarnings("ignore::otf_merge.errors.MergeWarning")
+def test_a_merge_does_not_depend_on_the_order_of_the_units(save: Callable[..., Path]) -> None:
+    model = randomized(mlp(6, 16, 12, 3), 1)
+    spec = chain_spec(parent_of(model.state_dict()).specs)
+    generator = torch.Generator().manual_seed(6)
+    near = {
+        name: it + 0.05 * torch.randn(it.shape, generator=generator)
+        for name, it in model.state_dict().items()
+    }
+    # Near enough to the first one for there to be one best match, and in another order.
+    states = [model.state_dict(), permuted_state(near, spec, spec.random(generator))]
+    order = spec.random(generator)
+    moments = [
+        {name: torch.rand(it.shape, generator=generator) for name, it in states[0].items()}
+        for _ in states
+    ]
+    shuffled = [states[0], permuted_state(states[1], spec, order)]
+    shuffled_moments = [moments[0], permuted_state(moments[1], spec, order)]
+    for kind, weights, squares in (
+        ("plain", states, moments),
+        ("moved", shuffled, shuffled_moments),
+    ):
+        for place, (state, square) in enumerate(zip(weights, squares)):
+            optimizer = adam_of(model, square)
+            save(f"{kind}{place}.pt", {"model": dict(state), "optimizer": optimizer})
+            save(f"{kind}-fisher{place}.pt", square)
+
+    def merged(kind: str, method: str, **options: Any) -> dict[str, Tensor]:
+        found: dict[str, Tensor] = merge(
+            [f"{kind}0.pt", f"{kind}1.pt"], method=method, weights=[1, 3], **options
+        )
+        return found
+
+    for method, options in (("linear", {}), ("fisher", {"source": "optimizer"}), ("fisher", {})):
+        files = {}
+        for kind in ("plain", "moved"):
+            files[kind] = dict(options)
+            if method == "fisher" and not options:
+                files[kind]["fisher"] = [f"{kind}-fisher0.pt", f"{kind}-fisher1.pt"]
+        plain = merged("plain", method, align="weights", **files["plain"])
+        moved = merged("moved", method, align="weights", **files["moved"])
+        for name, tensor in plain.items():
+            assert torch.equal(moved[name], tensor), (method, name)
+        apart = merged("plain", method, **files["plain"])
+        assert not torch.equal(apart["0.weight"], plain["0.weight"])
+
+
+@pytest.mark.filterwarnings("ignore::otf_merge.errors.MergeWarning")
+def test_with_a_base_all_are_aligned_to_it(save: Callable[..., Path]) -> None:
+    base = randomized(mlp(6, 16, 3), 0).state_dict()
+    spec = chain_spec(parent_of(base).specs)
+    save("base.pt", base)
+    for seed in (1, 2):
+        order = spec.random(torch.Generator().manual_seed(seed))
+        tuned = {name: it + 0.01 * torch.randn(it.shape) for name, it in base.items()}
+        save(f"tuned{seed}.pt", tuned)
+        save(f"moved{seed}.pt", permuted_state(tuned, spec, order))
+    expected = merge(["tuned1.pt", "tuned2.pt"], method="task-arithmetic", base="base.pt")
+    found = merge(
+        ["moved1.pt", "moved2.pt"], method="task-arithmetic", base="base.pt", align="weights"
+    )
+    for name, tensor in expected.items():
+        assert torch.equal(found[name], tensor), name
+
+
+def test_gram_matrices_of_another_order_are_refused(save: Callable[..., Path]) -> None:
+    states = [randomized(mlp(6, 16, 3), seed).state_dict() for seed in (1, 2)]
+    kept = {f"{name}.gram": torch.eye(2) for name in ("0", "2")}
+    files = [save(f"{place}.pt", {"model": it, "grams": kept}) for place, it in enumerate(states)]
+    with pytest.raises(InvalidInputs, match=r"Gram matrices in `.*1.pt` were gathered before"):
+        merge(files, method="regmean", align="weights")
+    with pytest.raises(InvalidInputs, match=r"Gram matrices for `1.pt` were gathered before"):
+        merge(files, method="regmean", align="weights", grams=["a.pt", "b.pt"])
 
 
 # Separate models of digits

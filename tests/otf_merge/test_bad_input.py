@@ -85,18 +85,29 @@ def test_outputs_that_cannot_be(refused: Refused, two: list[Path]) -> None:
     assert "`folder.pt` is a folder" in refused(*two, "-o", "folder.pt")
 
 
-def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
+@pytest.mark.parametrize(
+    ("output", "sent", "code"),
+    [
+        ("merged.pt", signal.SIGINT, 130),
+        ("merged/", signal.SIGINT, 130),
+        ("merged.pt", signal.SIGTERM, 143),
+    ],
+)
+def test_a_merge_that_is_interrupted_leaves_nothing_behind(
+    tmp_path: Path, output: str, sent: int, code: int
+) -> None:
     for name in "ab":
         torch.save({"w": torch.ones(1 << 22)}, f"{name}.pt")
     before = sorted(tmp_path.rglob("*"))
-    words = ["-m", "della", "--base", "a.pt", "a.pt", "b.pt", "--threads", "1"]
+    words = ["-m", "della", "--base", "a.pt", "a.pt", "b.pt", "--threads", "1", "-o", output]
     command = [sys.executable, "-c", "from otf_merge.cli import app; app()", *words]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    while process.poll() is None and not list(tmp_path.glob(".merged.pt.*")):
+    while process.poll() is None and not list(tmp_path.glob(".merged*")):
         time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+    process.send_signal(sent)
     _, told = process.communicate(timeout=60)
-    assert process.returncode == 130
+    assert process.returncode == code
     assert told.splitlines()[-1] == "Interrupted: nothing was written."
     assert "Traceback" not in told
     assert sorted(tmp_path.rglob("*")) == before

@@ -105,6 +105,8 @@ def test_a_parameter_of_several_methods_is_told_with_each_default(cli: Cli) -> N
     assert "(number above 0 to 1; default 0.15)" in told
     assert "ties: the share of each checkpoint's deltas that is kept, the greatest ones" in told
     assert "(number from 0 to 1; default 0.2)" in told
+    (panel,) = re.findall(r"--epsilon .*?--evaluate", cli("--help").stdout, re.DOTALL)
+    assert "By default 0.15 (mergekit)" in " ".join(panel.replace("│", " ").split())
 
 
 def test_what_is_wrong_with_a_method_is_told_without_torch(two: list[Path]) -> None:

@@ -10,7 +10,7 @@ import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 import pytest
 import torch
@@ -36,34 +36,39 @@ class Terminal(io.StringIO):
 
 
 @pytest.fixture
-def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    found = Terminal()
-    monkeypatch.setattr(sys, "stderr", found)
-    for name in ("NO_COLOR", "TTY_COMPATIBLE"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setenv("TERM", "xterm")
-    monkeypatch.setenv("COLUMNS", "100")
-    return found
+def terminal(monkeypatch: pytest.MonkeyPatch) -> Callable[[], Terminal]:
+    """Have stderr be a terminal from the call on, which pytest takes back between fixtures."""
+
+    def terminal() -> Terminal:
+        found = Terminal()
+        monkeypatch.setattr(sys, "stderr", found)
+        monkeypatch.setenv("TERM", "xterm")
+        monkeypatch.setenv("COLUMNS", "100")
+        return found
+
+    return terminal
 
 
-def test_phases_have_names_and_amounts(terminal: Terminal) -> None:
+def test_phases_have_names_and_amounts(terminal: Callable[[], Terminal]) -> None:
+    seen = terminal()
     with bar(quiet=False) as watched:
         watched.progress(64, 256, "samples")
         watched.say("slerp: metric\x1b 0.5")
         watched.progress(5e8, 2e9, "bytes")
         watched.progress(2e9, 2e9, "bytes")
-    told = terminal.lines()
+    told = seen.lines()
     assert "slerp: metric? 0.5" in told
     assert any(re.match(r"Looking at data .* 64 of 256 samples", line) for line in told)
     assert any(re.match(r"Merging .* 2 GB of 2 GB", line) for line in told)
 
 
-def test_a_phase_that_starts_again_has_a_bar_of_its_own(terminal: Terminal) -> None:
+def test_a_phase_that_starts_again_has_a_bar_of_its_own(terminal: Callable[[], Terminal]) -> None:
+    seen = terminal()
     with bar(quiet=False) as watched:
         watched.progress(3, 4, "steps")
         watched.progress(1, 8, "steps")
         watched.say("between")
-    told = "\n".join(terminal.lines())
+    told = "\n".join(seen.lines())
     assert "1 of 8 steps" in told
     assert "3 of 4 steps" not in told.partition("between")[2]
 
@@ -77,11 +82,12 @@ def test_nothing_moves_where_nobody_looks(monkeypatch: pytest.MonkeyPatch) -> No
     assert plain.getvalue() == ""
 
 
-def test_a_quiet_bar_is_none(terminal: Terminal) -> None:
+def test_a_quiet_bar_is_none(terminal: Callable[[], Terminal]) -> None:
+    seen = terminal()
     with bar(quiet=True) as watched:
         watched.progress(1, 2, "bytes")
         watched.say("not to be seen")
-    assert terminal.getvalue() == ""
+    assert seen.getvalue() == ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="terminals of POSIX")
@@ -140,7 +146,7 @@ def test_what_was_learned_is_told() -> None:
     )
     (told,) = decisions({"distill": {**scores, "teacher": "domain", "step": 0}})
     assert told == (
-        "Taught by the parents' domain, and no step was better than the start: metric 0.9000."
+        "Taught by the parents' domain, and no step was better than the start: metric 0.7000."
     )
     found = {**scores, "layers": 2, "batches": 10, "taken": False}
     (told,) = decisions({"recalibration": found})

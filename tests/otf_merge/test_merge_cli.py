@@ -117,3 +117,12 @@ def test_hashes_can_be_left_out(cli: Cli, two: list[Path]) -> None:
     assert found == {"file": "a.pt", "sha256": digest}
     assert cli(*two, "-o", "n.pt", "--no-hash").exit_code == 0
     assert torch.load("n.pt", weights_only=True).otf_merge["inputs"][0] == {"file": "a.pt"}
+
+
+def test_what_was_found_is_listed_without_the_output(cli: Cli, two: list[Path]) -> None:
+    assert cli("ckpts", "-o", "ckpts/c.pt").exit_code == 0
+    listed = "  ckpts/a.pt\n  ckpts/b.pt\n"
+    assert cli("ckpts", "-o", "ckpts/c.pt", "--force").stderr == listed
+    assert cli("ckpts/[ab].pt").stderr == listed
+    assert cli(*two, "--force").stderr == ""
+    assert cli("ckpts", "--json", "--force").stderr == ""

@@ -94,3 +94,14 @@ def test_decisions_are_told_after_the_merge(cli: Cli, lines: list[Path]) -> None
     told = cli(*words, "-m", "regmean")
     assert "Gram matrices: from 20 samples of the task for each checkpoint.\n" in told.stdout
     assert "Solved 1 layer by regression.\n" in told.stdout
+
+
+def test_what_a_task_prints_is_not_in_the_document(cli: Cli, lines: list[Path]) -> None:
+    loud = Path("line.py").read_text().replace("def task():", "def task():\n    print('loading')")
+    Path("line.py").write_text(f"print('imported')\n{loud}")
+    words = [*lines, "--task", "line.py:task", "--json"]
+    for command in (["plan"], ["compare", "-m", "linear"], []):
+        result = cli(*command, *words)
+        assert result.exit_code == 0
+        assert isinstance(json.loads(result.stdout), dict)
+        assert "loading" in result.stderr

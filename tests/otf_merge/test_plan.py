@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from pathlib import Path
 
@@ -150,3 +151,43 @@ def test_fisher_information_is_read_too(cli: Cli, save: Save) -> None:
     found = json.loads(cli("plan", "-m", "fisher", "a.pt", "b.pt", "--json").stdout)
     # Once to know its unit and once to merge with it, for two checkpoints of 8 numbers.
     assert found["reads"] == 2 * 8 * 4 + 2 * 2 * 8 * 4
+
+
+def test_a_search_is_as_many_merges(cli: Cli, lines: list[Path]) -> None:
+    words = ["plan", *lines, "--base", lines[0], "-m", "ties", "--task", "line.py:task"]
+    once = json.loads(cli(*words, "--json").stdout)
+    words += ["--search", "scale=0.5,1,2", "--search", "density=0.2,1"]
+    found = json.loads(cli(*words, "--json").stdout)
+    assert found["settings"] == 6
+    assert found["reads"] == 6 * once["reads"]
+    assert "# Searches  6 settings" in cli(*words).stdout
+
+
+def test_an_alignment_is_told_of(cli: Cli, save: Save) -> None:
+    generator = torch.Generator().manual_seed(0)
+    first = {
+        f"{place}.{name}": torch.randn(shape, generator=generator)
+        for place, name, shape in (
+            (0, "weight", (6, 4)),
+            (0, "bias", (6,)),
+            (2, "weight", (3, 6)),
+            (2, "bias", (3,)),
+        )
+    }
+    order = torch.tensor([3, 1, 0, 5, 4, 2])
+    second = {
+        "0.weight": first["0.weight"][order],
+        "0.bias": first["0.bias"][order],
+        "2.weight": first["2.weight"][:, order],
+        "2.bias": first["2.bias"],
+    }
+    save("a.pt", first)
+    save("b.pt", second)
+    told = cli("plan", "a.pt", "b.pt", "--align", "weights").stdout
+    assert re.search(
+        r"# Aligned 6 hidden units to those of a\.pt; cosines: b\.pt from .*to 1\.000\.", told
+    )
+    result = cli("a.pt", "b.pt", "--align", "weights")
+    assert "Aligned 6 hidden units" in result.stdout
+    merged = torch.load("merged.pt", weights_only=True)
+    torch.testing.assert_close(merged["0.weight"], first["0.weight"])

@@ -111,6 +111,6 @@ def test_a_search_is_recorded_with_what_it_settled_on(cli: Cli, lines: list[Path
     assert cli(*words, "--search", "scale=0.25,1", "--gate", "-o", "out.pt").exit_code == 0
     recipe = torch.load("out.pt", weights_only=True).otf_merge["recipe"]
     assert recipe["parameters"] == {"scale": 0.25}
-    assert recipe["search"] == {"scale": ["0.25", "1"]}
+    assert recipe["search"] == {"scale": [0.25, 1.0]}
     assert recipe["task"] == "line.py:task"
     assert recipe["gate"] is True

@@ -15,6 +15,7 @@ from otf_session.bundles.selection import select
 from otf_session.errors import Cancelled, NotExported, StoreDamaged
 from otf_session.events import CheckpointRemoved, RunState
 from otf_session.home import DATABASE, Home
+from otf_session.liveness import AliveLock
 from otf_session.queries import events_after, kept_checkpoints, run_summaries
 from otf_session.store import SessionReader, SessionStore
 
@@ -357,6 +358,25 @@ def test_a_checkpoint_that_its_trainer_deletes_meanwhile_is_not_missed(
     assert (made.checkpoints, made.notes) == (5, [])
     events, _, _ = imported(elsewhere, Path(made.path))
     assert events == stored(session)
+
+
+def test_a_trainer_has_time_to_write_down_what_it_deleted(session, tmp_path, monkeypatch):
+    slept = []
+
+    def write_down(seconds):
+        slept.append(seconds)
+        live = SessionStore(session.folder)
+        live.append([CheckpointRemoved(time=2e9, run=RUN, id=f"{RUN}@20-best", reason="old")])
+        live.close()
+
+    monkeypatch.setattr("otf_session.bundles.exporter.time.sleep", write_down)
+    lock = AliveLock(session.folder)
+    assert lock.acquire()
+    (session.folder / f"checkpoints/{RUN}-20-best.pt").unlink()
+    made = export_session(session.folder, tmp_path)
+    lock.release()
+    assert len(slept) == 1
+    assert (made.checkpoints, made.notes) == (5, [])
 
 
 def test_a_checkpoint_that_is_deleted_while_it_is_exported_is_in_the_bundle(session, tmp_path):

@@ -34,13 +34,15 @@ from ..helpers.bundles import (
     lineage,
     members_of,
     pack,
+    saved,
     sign,
     tiny,
     tree,
     with_manifest,
     with_record,
 )
-from ..helpers.sessions import RUN, line, stored
+from ..helpers.sessions import RUN, line, make_session, started, state, stored
+from ..helpers.torchfiles import checkpoint
 
 _CHECKPOINT = f"checkpoints/{RUN}-3-final.pt"
 
@@ -119,7 +121,7 @@ def test_what_is_no_name_is_not_taken_over(bundle, target, name):
 
 def test_training_goes_on_in_an_imported_session(session, bundle, target):
     folder = target.sessions / import_bundle(target, bundle).session
-    order = find_order(target, parse_target("latest"), replay=False)
+    order = find_order(target, parse_target("latest"))
     assert (order.folder, order.run, order.step) == (str(folder), RUN, 3)
     store = SessionStore(folder)
     assert store.append([line(4)]) == session.last_seq + 1
@@ -294,6 +296,17 @@ def test_a_bundle_cut_short_anywhere_is_refused(bundle, target):
         bundle.write_bytes(whole[:length])
         message = refused(target, bundle)
         assert "copy it again" in message
+
+
+def test_a_bundle_cut_short_behind_a_checkpoint_is_said_to_be_cut_short(home, target, tmp_path):
+    store = make_session(home, started())
+    store.append([saved(store, number, "final", content=checkpoint()) for number in (1, 2)])
+    store.close()
+    bundle = bundle_of(store, tmp_path)
+    whole = bundle.read_bytes()
+    # A checkpoint is a zip file too, whose end is the last thing in this one.
+    bundle.write_bytes(whole[: whole.index(b"session.sqlite")])
+    assert "copy it again" in refused(target, bundle)
 
 
 @pytest.mark.parametrize("name", [_CHECKPOINT, DATABASE, "manifest.json"])
@@ -593,8 +606,6 @@ def test_a_home_that_cannot_be_written_is_an_error(bundle, target, monkeypatch):
 
 
 def test_a_session_that_was_being_trained_reads_as_lost(home, target, tmp_path):
-    from ..helpers.sessions import make_session, started, state
-
     store = make_session(home, started(), state(RunState.RUNNING, step=1))
     made = import_bundle(target, bundle_of(store, tmp_path))
     store.close()

@@ -110,7 +110,7 @@ def test_checkpoints_arrive_and_can_be_continued_but_not_exactly(target, bundle)
         (f"{RUN}-2@6-final", 6, 3, "final", True),
     ]
     assert any("continued" in note and "not exactly" in note for note in made.notes)
-    order = find_order(target, parse_target(f"latest:{RUN}"), replay=False)
+    order = find_order(target, parse_target(f"latest:{RUN}"))
     assert order.checkpoint == f"{RUN}@4-periodic"
     folder = target.sessions / made.session
     assert contents(folder)[events[0].path] == checkpoint(step="c1")

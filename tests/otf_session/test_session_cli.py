@@ -8,11 +8,12 @@ from otf_session.cli import app
 from otf_session.events import RunState
 from otf_session.home import DATABASE, Home
 from otf_session.store import SessionStore
+from otf_session.tables import size_text
 
-from ..helpers.sessions import line, losses, make_session, metrics, started, state
+from ..helpers.sessions import checkpoint, line, losses, make_session, metrics, started, state
 from ..helpers.shell import invoke, modules_after, undocumented
 
-_FIELDS = ["id", "project", "created", "updated", "state", "runs", "last_seq", "connected"]
+_FIELDS = ["id", "project", "created", "updated", "state", "runs", "last_seq", "connected", "name"]
 _RUN_FIELDS = [
     *("name", "parents", "state", "reason", "step", "epoch", "created", "updated", "latest"),
 ]
@@ -199,7 +200,7 @@ def test_a_session_for_programs_is_one_document(sessions):
     result = invoke(app, "show", "latest", "--json")
     assert result.stdout.count("\n") == 1
     found = json.loads(result.stdout)
-    assert list(found) == _FIELDS
+    assert list(found) == [*_FIELDS, "size", "folder", "checkpoints"]
     assert (found["id"], found["state"], found["last_seq"]) == (sessions[2].id, "stopped", 6)
     assert found["connected"] is False
     assert [list(run) for run in found["runs"]] == [_RUN_FIELDS] * 2
@@ -226,6 +227,174 @@ def test_a_damaged_session_is_an_error(sessions):
     assert str(sessions[0].folder) in refused("show", "aaab")
 
 
+# What sessions take
+
+
+def with_files(store):
+    """Give a session checkpoints of 1000 and 300 bytes, of which the second is pinned, and a model."""
+    saved = [
+        checkpoint(store, "one", 1000),
+        checkpoint(store, "two", 300, pinned=True),
+    ]
+    store.append(saved)
+    store.close()
+    (store.folder / "final_models").mkdir()
+    (store.folder / "final_models" / "model.pt").write_bytes(bytes(50))
+
+
+def record_size(folder):
+    names = ("session.sqlite", "session.sqlite-wal", "session.sqlite-shm", "name.txt")
+    return sum((folder / name).stat().st_size for name in names if (folder / name).exists())
+
+
+def test_what_a_session_takes_is_told_by_kind(sessions):
+    with_files(sessions[0])
+    found = {each["id"]: each["size"] for each in listed("--size")}
+    size = found[sessions[0].id]
+    record = record_size(sessions[0].folder)
+    assert size == {
+        "database": record,
+        "checkpoints": 1000,
+        "pinned": 300,
+        "other": 50,
+        "total": record + 1350,
+    }
+    assert invoke(app, "show", sessions[0].id, "--json").stdout.count('"pinned":300') == 1
+
+
+def test_the_table_of_sizes_ends_with_what_all_take(sessions):
+    with_files(sessions[0])
+    result = invoke(app, "list", "--size")
+    assert (result.exit_code, result.stderr) == (0, "")
+    row = next(row for row in result.stdout.splitlines() if sessions[0].id in row)
+    assert "1.0 kB" in row
+    assert "300 B" in row
+    assert "50 B" in row
+    last = result.stdout.splitlines()[-2]
+    assert last.split()[:2] == ["in", "all"]
+    total = sum(each["size"]["total"] for each in listed("--size"))
+    assert last.rstrip().endswith(size_text(total))
+
+
+def test_sizes_count_what_cannot_be_read_and_what_is_unfinished(sessions, home):
+    damage(sessions[1])
+    left = home.sessions / ".deleted-20260101-000000-zzzz-00"
+    left.mkdir()
+    (left / "x.pt").write_bytes(bytes(2_000_000))
+    bare = home.sessions / "20260101-000000-bare"
+    bare.mkdir()
+    result = invoke(app, "list", "--size")
+    assert result.exit_code == 0
+    rows = {row.split()[0]: row for row in result.stdout.splitlines() if row.split()}
+    assert " unreadable " in rows[sessions[1].id]
+    assert " unfinished " in rows[left.name]
+    assert " no record " in rows[bare.name]
+    assert "2.0 MB" in rows[left.name]
+    total = sum(path.stat().st_size for path in home.sessions.rglob("*") if path.is_file())
+    assert rows["in"].rstrip().endswith(size_text(total))
+
+
+def test_a_checkpoint_outside_the_folder_counts_too(sessions, tmp_path):
+    store = sessions[0]
+    saved = checkpoint(store, "far", 700, folder=tmp_path / store.id)
+    store.append([saved])
+    store.close()
+    (found,) = [each for each in listed("--size") if each["id"] == store.id]
+    assert found["size"]["checkpoints"] == 700
+
+
+def test_a_list_is_sorted_as_asked(sessions):
+    with_files(sessions[1])
+    invoke(app, "rename", sessions[0].id, "Zebra")
+    ids = [store.id for store in sessions]
+    assert [each["id"] for each in listed("--sort", "age")] == ids[::-1]
+    by_size = listed("--sort", "size")
+    totals = [each["size"]["total"] for each in by_size]
+    assert totals == sorted(totals, reverse=True)
+    # By the name where there is one, else by the project.
+    assert [each["id"] for each in listed("--sort", "name")] == [ids[2], ids[1], ids[0]]
+    sized = listed("--sort", "name", "--size")
+    assert [each["id"] for each in sized] == [ids[2], ids[1], ids[0]]
+
+
+def listed(*words):
+    return json.loads(invoke(app, "list", *words, "--json").stdout)
+
+
+# Checkpoints
+
+
+def test_the_checkpoints_of_a_session_are_shown_with_those_whose_file_is_missing(sessions):
+    store = sessions[0]
+    with_files(store)
+    (store.folder / "checkpoints" / "one.pt").unlink()
+    result = invoke(app, "show", store.id)
+    assert result.exit_code == 0
+    rows = {row.split()[0]: row for row in result.stdout.splitlines() if "@" in row}
+    assert rows["baseline@30-one"].rstrip().endswith("its file is missing")
+    assert rows["baseline@30-two"].rstrip().endswith("pinned")
+    found = json.loads(invoke(app, "show", store.id, "--json").stdout)["checkpoints"]
+    assert [(each["id"], each["missing"]) for each in found] == [
+        ("baseline@30-one", True),
+        ("baseline@30-two", False),
+    ]
+
+
+# path
+
+
+def test_a_path_is_that_of_the_session_or_of_all(sessions, home):
+    assert invoke(app, "path", "cccc").stdout == f"{sessions[2].folder}\n"
+    assert invoke(app, "path").stdout == f"{home.sessions}\n"
+    found = json.loads(invoke(app, "path", "latest", "--json").stdout)
+    assert found == {"path": str(sessions[2].folder)}
+    assert "no session 'zzz'" in refused("path", "zzz")
+
+
+# rename
+
+
+def test_a_session_that_is_renamed_is_shown_by_its_name_and_answers_to_it(sessions):
+    result = invoke(app, "rename", "cccc", "best so far")
+    assert result.stdout == f"{sessions[2].id} is now called 'best so far'.\n"
+    assert "Name      best so far\n" in invoke(app, "show", "best so far").stdout
+    assert " best so far " in invoke(app, "list").stdout
+    assert [each["name"] for each in listed()] == ["best so far", "", ""]
+    assert sessions[2].folder.name == sessions[2].id
+
+
+def test_a_name_is_taken_away(sessions):
+    invoke(app, "rename", "cccc", "once")
+    result = invoke(app, "rename", "cccc", "--clear", "--json")
+    assert json.loads(result.stdout) == {"session": sessions[2].id, "name": "", "before": "once"}
+    assert [each["name"] for each in listed()] == ["", "", ""]
+    assert invoke(app, "rename", "cccc", "--clear").exit_code == 0
+
+
+@pytest.mark.parametrize("words", [["cccc"], ["cccc", "name", "--clear"]])
+def test_a_renaming_needs_a_name_or_none(sessions, words):
+    result = invoke(app, "rename", *words)
+    assert result.exit_code == 2
+    assert "--clear" in result.stderr
+
+
+def test_a_name_that_cannot_be_is_refused_with_why(sessions):
+    assert "'latest' is the newest session" in refused("rename", "cccc", "latest")
+    assert listed()[0]["name"] == ""
+
+
+def test_a_name_of_several_sessions_is_ambiguous(sessions):
+    for store in sessions[:2]:
+        invoke(app, "rename", store.id, "twin")
+    message = refused("show", "twin")
+    assert "2 sessions are called 'twin'" in message
+    assert sessions[0].id in message
+
+
+def test_an_empty_id_is_no_session_s(sessions):
+    assert "no session ''" in refused("show", "")
+
+
 # The commands themselves
 
 
@@ -233,7 +402,9 @@ def test_every_command_and_option_is_explained():
     assert undocumented(app) == []
 
 
-@pytest.mark.parametrize("words", [["--help"], ["list", "--help"], ["show", "--help"]])
+@pytest.mark.parametrize(
+    "words", [["--help"], *([name, "--help"] for name in ("list", "show", "path", "rename"))]
+)
 def test_help_is_given(words):
     result = invoke(app, *words)
     assert result.exit_code == 0
@@ -242,6 +413,7 @@ def test_help_is_given(words):
 
 def test_an_unknown_option_is_a_misuse():
     assert invoke(app, "list", "--nothing").exit_code == 2
+    assert invoke(app, "list", "--sort", "colour").exit_code == 2
 
 
 def test_help_is_quick():

@@ -6,7 +6,6 @@ import pytest
 from otf_session.events import (
     CheckpointFailed,
     CheckpointRemoved,
-    CheckpointSaved,
     DeterminismAssessed,
     GuardTripped,
     Hyperparameter,
@@ -22,7 +21,7 @@ from otf_session.queries import SNAPSHOT_STALLS, kept_checkpoints, snapshot
 from otf_session.store import SessionReader
 from otf_session.summaries import Snapshot
 
-from ..helpers.sessions import BEGIN, RUN, make_session, started
+from ..helpers.sessions import BEGIN, RUN, checkpoint, make_session, started
 from ..helpers.vocabulary import EVENTS
 
 
@@ -109,21 +108,20 @@ def test_of_what_is_declared_the_newest_of_each_run_counts(taken):
     assert [(each.run, each.exact) for each in found.determinism] == [("b", False)]
 
 
-def test_checkpoints_are_those_that_are_kept(taken, home):
-    def saved(step):
-        return CheckpointSaved(
-            time=BEGIN,
-            run=RUN,
-            step=step,
-            label="periodic",
-            path="p",
-            size=1,
-            sha256="",
-            id=f"{step}",
-        )
+def test_checkpoints_are_those_that_are_kept(home):
+    store = make_session(home, started())
+    saved = [checkpoint(store, name) for name in ("one", "two", "three")]
+    gone = CheckpointRemoved(time=BEGIN, run=RUN, id=saved[0].id, reason="ten newer ones")
+    store.append([*saved, gone])
+    with SessionReader(store.folder) as reader:
+        assert snapshot(reader, points=100).checkpoints == saved[1:]
+        assert kept_checkpoints(reader.database) == saved[1:]
 
-    gone = CheckpointRemoved(time=BEGIN, run=RUN, id="10", reason="ten newer ones")
-    found = taken(started(), saved(10), saved(20), gone)
-    assert found.checkpoints == [saved(20)]
-    with SessionReader(home.session_folder("latest")) as reader:
-        assert kept_checkpoints(reader.database) == found.checkpoints
+
+def test_a_checkpoint_whose_file_is_missing_is_not_offered(home):
+    store = make_session(home, started())
+    saved = [checkpoint(store, name) for name in ("one", "two")]
+    store.append(saved)
+    (store.folder / saved[0].path).unlink()
+    with SessionReader(store.folder) as reader:
+        assert snapshot(reader, points=100).checkpoints == saved[1:]

@@ -5,9 +5,10 @@ fails to import costs a warning that names its distribution, never the other com
 """
 
 import copy
+import os
 import sys
 from importlib.metadata import EntryPoint, entry_points
-from typing import Any, List
+from typing import Any, List, Mapping
 
 import typer
 
@@ -55,6 +56,14 @@ def commands() -> "List[EntryPoint]":
     return list({entry_point.name: entry_point for entry_point in found.get(GROUP, [])}.values())
 
 
+def typed_words(argv: "List[str]", environment: "Mapping[str, str]") -> "List[str]":
+    """The words after `otf`; where a shell asks how they go on, those that were typed so far."""
+    # Bash hands them over by the first name, the other shells by the second.
+    line = environment.get("COMP_WORDS") or environment.get("_TYPER_COMPLETE_ARGS", "")
+    is_asked = "_OTF_COMPLETE" in environment
+    return line.split()[1:] if is_asked else argv[1:]
+
+
 def asked_for(found: "List[EntryPoint]", words: "List[str]") -> "List[EntryPoint]":
     """Of these the one that the first word names; all of them where it names none.
 
@@ -95,7 +104,7 @@ def _warn_of(entry_point: EntryPoint, error: Exception) -> None:
 
 def main() -> None:
     """The console script `otf`."""
-    build(asked_for(commands(), sys.argv[1:]))()
+    build(asked_for(commands(), typed_words(sys.argv, os.environ)))()
 
 
 if __name__ == "__main__":

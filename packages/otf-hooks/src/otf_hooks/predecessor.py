@@ -32,5 +32,7 @@ def completed(state: Dict[str, Any], capture: Callable[[], Dict[str, Any]]) -> D
     data = {**live["data"], "epoch": state["epoch"], "first_step": state["step"], "batch": 0}
     data.update(under_way=False, sources=data.get("sources", {}))
     taken = {name: state.get(name) for name in _TAKEN}
-    more = {"phase": "between", "val_loss": None, "data": data, "gradients": {}}
-    return {**live, "interventions": [], **taken, **more, "findings": [_FINDING]}
+    more: Dict[str, Any] = {"phase": "between", "val_loss": None, "data": data, "gradients": {}}
+    # With a format it is none of the predecessor's any more.
+    more.update(format="completed", interventions=[], findings=[_FINDING])
+    return {**live, **taken, **more}

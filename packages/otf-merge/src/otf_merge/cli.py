@@ -1,6 +1,8 @@
 """`otf merge`: merge checkpoints from a shell."""
 
 import contextlib
+import signal
+import sys
 from collections.abc import Iterator, Sequence
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Callable, List, Optional
@@ -16,7 +18,8 @@ if TYPE_CHECKING:
     from .request import Machine, Request
 
 _MERGE = "merge"
-_INTERRUPTED = 130
+# As the shell says it of a process that a signal has ended: 128 and the signal's number.
+_BY_SIGNAL = 128
 
 
 class MergeUnlessNamed(TyperGroup):
@@ -50,23 +53,30 @@ app = typer.Typer(
 
 
 @contextlib.contextmanager
-def user_errors(told: Callable[[Any], None] = lambda report: None) -> Iterator[None]:
+def user_errors(
+    *, as_json: bool = False, told: Callable[[Any], None] = lambda report: None
+) -> Iterator[None]:
     """Turn this package's errors into one message on stderr and exit code 1.
 
-    `told` gets the report of a merge that a gate has refused.
+    With `as_json` what the user's own code prints goes to stderr, since stdout is for the document
+    alone. `told` gets the report of a merge that a gate has refused.
     """
     from .errors import GateRefused, MergeError
+    from .interrupts import ending
 
+    printed = contextlib.redirect_stdout(sys.stderr) if as_json else contextlib.nullcontext()
     try:
-        yield
+        with ending(), printed:
+            yield
     except MergeError as error:
         if isinstance(error, GateRefused):
             told(error.report)
         _say(f"error: {error}", err=True)
         raise typer.Exit(1) from error
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as interrupt:
+        number = getattr(interrupt, "number", signal.SIGINT)
         _say("Interrupted: nothing was written.", err=True)
-        raise typer.Exit(_INTERRUPTED) from None
+        raise typer.Exit(_BY_SIGNAL + number) from None
 
 
 def _merge(
@@ -85,7 +95,7 @@ def _merge(
         if given.as_json:
             _say_json({"output": None, "report": report})
 
-    with user_errors(refused):
+    with user_errors(as_json=given.as_json, told=refused):
         request, machine = _asked(given)
         from .display import bar, outcome
         from .merging import merge_into_file
@@ -108,7 +118,7 @@ def _merge(
 
 
 def _plan(given: SimpleNamespace, output: Optional[str], force: bool, hashes: bool) -> None:
-    with user_errors():
+    with user_errors(as_json=given.as_json):
         request, machine = _asked(given)
         from .display import planned
         from .plan import plan
@@ -124,7 +134,7 @@ def _plan(given: SimpleNamespace, output: Optional[str], force: bool, hashes: bo
 def _compare(
     given: SimpleNamespace, output: Optional[str], force: bool, only: Optional[List[str]]
 ) -> None:
-    with user_errors():
+    with user_errors(as_json=given.as_json):
         from .asking import every_method
 
         request, machine = _asked(given, only or every_method())
@@ -178,7 +188,7 @@ def methods(
     """List the merge methods, those of other installed packages included."""
     from .cli_methods import listed, told_of
 
-    with user_errors():
+    with user_errors(as_json=as_json):
         found, problems = told_of(name)
     for problem in problems:
         _say(f"warning: {problem}", err=True)

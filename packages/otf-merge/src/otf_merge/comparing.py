@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from .deciding import score, told
+from .deciding import score, scored, scored_parent, told
 from .errors import InvalidInputs, MergeError
 from .merged import whole
 from .merging import merge_into_file
@@ -62,7 +62,7 @@ def compare(
             "A comparison needs a model and data. Give them with --task module:function, where the "
             "function returns an `otf_merge.Task`."
         )
-    yield from _controls(request, machine)
+    yield from _controls(request, machine, chosen)
     for method in chosen:
         yield _contender(_for(request, method), method, machine, progress)
 
@@ -73,17 +73,24 @@ def ranked(contenders: Sequence[Contender]) -> list[Contender]:
     return sorted(contenders, key=lambda it: it.scores.rank if it.scores else worst, reverse=True)
 
 
-def _controls(request: Request, machine: Machine) -> Iterator[Contender]:
-    """What any merge is to be measured against: each parent as it is, and the base."""
-    plain = dataclasses.replace(
-        request, method="linear", base=None, parameters={}, overrides=(), fisher=(), grams=()
-    )
+def _controls(
+    request: Request, machine: Machine, chosen: Sequence[MergeMethod]
+) -> Iterator[Contender]:
+    """What any merge is to be measured against: each parent as it is, and the base.
+
+    Where all methods are for something else than whole models, parents are tried as these do it.
+    """
+    fitted = all(method.fitted is not None for method in chosen)
+    plain = _for(request, chosen[0] if fitted else find_method("linear"))
+    if not fitted:
+        plain = dataclasses.replace(plain, base=None, parameters={}, overrides=())
     with prepared(_alone(plain), machine) as preparation:
         task = preparation.task
         assert task is not None
         for parent in preparation.family.parents:
-            yield Contender(parent.label, "parent", score(task, parent.state()))
-    if request.base is None:
+            scores = scored_parent(preparation, task, parent)
+            yield Contender(parent.label, "parent", scores)
+    if request.base is None or fitted:
         return
     based = dataclasses.replace(request, method="task-arithmetic", parameters={}, overrides=())
     with prepared(_alone(based), machine) as preparation:
@@ -125,7 +132,7 @@ def _contender(
             seconds = time.perf_counter() - start
             task = preparation.task
             assert task is not None
-            scores = score(task, merged.state)
+            scores = scored(preparation, task, merged)
             parameters = preparation.choices.given
     except MergeError as error:
         # What this method lacks is its row in the table; the others go on.

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from torch import Tensor
 
+    from .parents import Parent
     from .preparing import Preparation
     from .task import Task
 
@@ -46,23 +47,52 @@ def score(task: Task, state: Mapping[str, Tensor]) -> Scores:
     return evaluate(model_with(task, state), task)
 
 
+def scored(preparation: Preparation, task: Task, merged: Whole) -> Scores:
+    """How well the result does on the task's validation data, in the model that it is for."""
+    method = preparation.method
+    if method.fitted is None:
+        return score(task, merged.state)
+    from .adapters.held import held
+
+    changes = preparation.report.get("adapter_config", {})
+    result = held(merged.state, preparation.checkpoints[0], changes)
+    return _tried(preparation, task, result)
+
+
+def scored_parent(preparation: Preparation, task: Task, parent: Parent) -> Scores:
+    """How well one of the checkpoints does by itself."""
+    if preparation.method.fitted is None:
+        return score(task, parent.state())
+    return _tried(preparation, task, parent)
+
+
+def _tried(preparation: Preparation, task: Task, parent: Parent) -> Scores:
+    fitted = preparation.method.fitted
+    assert fitted is not None
+    base, given = preparation.family.base, preparation.choices.given
+    return evaluate(fitted(task, parent, base, given), task)
+
+
 def _searched(preparation: Preparation, task: Task) -> tuple[Whole, Scores]:
     """The best of the values to be tried; where two are as good, the one named first."""
     if not preparation.request.search:
         merged = whole(preparation.result())
-        return merged, score(task, merged.state)
+        return merged, scored(preparation, task, merged)
     best: tuple[Whole, Scores] | None = None
     rows: list[dict[str, Any]] = []
     chosen: dict[str, Any] = {}
+    told_of_best: dict[str, Any] = {}
     for given in _combinations(preparation):
         merged = whole(preparation.with_parameters(**given).result())
-        scores = score(task, merged.state)
+        scores = scored(preparation, task, merged)
         rows.append({**given, **told(scores)})
         if best is None or scores.rank > best[1].rank:
-            best, chosen = (merged, scores), given
+            best, chosen, told_of_best = (merged, scores), given, dict(preparation.report)
     if best is None:
         raise InvalidInputs("A search needs at least one value for each parameter.")
     preparation.choose(chosen)
+    # Each result has told of itself in its turn, and the last one need not be the best.
+    preparation.report.update(told_of_best)
     preparation.report["search"] = {"tried": rows, "chosen": chosen}
     return best
 
@@ -83,6 +113,13 @@ def _recalibrated(
     They are indispensable where parents are far apart, and can do harm where they are near.
     """
     how = preparation.request.recalibrate
+    if preparation.method.fitted is not None:
+        if how == "always":
+            raise InvalidInputs(
+                f"The merge method `{preparation.method.name}` leaves the base as it is, and its "
+                "normalisation statistics too. Leave --recalibrate out."
+            )
+        return merged, scores
     model = model_with(task, merged.state)
     if not has_running_statistics(model):
         return merged, scores
@@ -120,7 +157,7 @@ def _like(state: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str,
 
 
 def _gate(preparation: Preparation, task: Task, scores: Scores) -> None:
-    parents = {it.label: score(task, it.state()) for it in preparation.family.parents}
+    parents = {it.label: scored_parent(preparation, task, it) for it in preparation.family.parents}
     best = max(parents, key=lambda label: parents[label].rank)
     accepted = scores.metric >= parents[best].metric
     preparation.report["gate"] = {

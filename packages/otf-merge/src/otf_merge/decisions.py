@@ -19,6 +19,16 @@ def decisions(report: Mapping[str, Any]) -> Iterator[str]:
             yield sentence(report[key])
 
 
+def _alignment(found: Mapping[str, Any]) -> str:
+    rows = [
+        f"{it['parent']} from {it['similarity']['before']:.3f} to {it['similarity']['after']:.3f}"
+        for it in found["parents"]
+    ]
+    units = counted(sum(found["units"].values()), "hidden unit")
+    told = f"Aligned {units} to those of {found['reference']}; cosines: {_listed(rows)}."
+    return f"{told} {found['assumed']}".rstrip()
+
+
 def _fisher(found: Mapping[str, Any]) -> str:
     return f"Fisher information: {_source(found)}."
 
@@ -60,6 +70,43 @@ def _distilled(found: Mapping[str, Any]) -> str:
     return f"{whom}: metric {before:.4f} before, {after:.4f} at its best, step {found['step']:,}."
 
 
+def _adapter_svd(found: Mapping[str, Any]) -> str:
+    ranks = sorted({it["rank"] for it in found["modules"].values()})
+    told = " to ".join(str(it) for it in dict.fromkeys((ranks[0], ranks[-1])))
+    modules = counted(len(found["modules"]), "module")
+    return (
+        f"Merged the products of {modules} to rank {told}: {found['discarded']:.1%} of the squared "
+        f"length was discarded.{_beside(found)}"
+    )
+
+
+def _adapter_linear(found: Mapping[str, Any]) -> str:
+    return (
+        f"Factors of {counted(len(found['modules']), 'module')} averaged apart: their products are "
+        f"{found['error']:.1%} off the average of the products, which `adapter-svd` has."
+        f"{_beside(found)}"
+    )
+
+
+def _beside(found: Mapping[str, Any]) -> str:
+    count = found["averaged_beside"]
+    told = f" Averaged as they are: {counted(count, 'tensor')} beside factors." if count else ""
+    if "bases" in found:
+        told += f" They name different bases: {_listed(found['bases'])}."
+    return told
+
+
+def _adapter_fusion(found: Mapping[str, Any]) -> str:
+    shares = [f"{it['adapter']} {it['share']:.0%}" for it in found["attention"]]
+    before, after = found["before"]["metric"], found["after"]["metric"]
+    reached = f"{after:.4f} at its best, step {found['step']:,}"
+    return (
+        f"Attention of {found['trained']:,} weights over adapters: metric {before:.4f} before, "
+        f"{reached if found['step'] else 'and no step was better'}. Mean attention: "
+        f"{_listed(shares)}."
+    )
+
+
 def _search(found: Mapping[str, Any]) -> str:
     chosen = ", ".join(f"{name}={it}" for name, it in found["chosen"].items())
     return f"Searched {len(found['tried'])} settings and took {chosen}."
@@ -69,8 +116,8 @@ def _recalibration(found: Mapping[str, Any]) -> str:
     before, after = found["before"]["metric"], found["after"]["metric"]
     taken = "taken" if found["taken"] else "not taken, since it was no better"
     return (
-        f"Normalisation statistics of {counted(found['layers'], 'layer')} recomputed: metric {before:.4f} "
-        f"before, {after:.4f} after ({taken})."
+        f"Normalisation statistics of {counted(found['layers'], 'layer')} recomputed: metric "
+        f"{before:.4f} before, {after:.4f} after ({taken})."
     )
 
 
@@ -89,11 +136,15 @@ def _listed(names: list[str]) -> str:
 
 
 _SENTENCES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "alignment": _alignment,
     "fisher": _fisher,
     "grams": _grams,
     "regmean": _regmean,
     "greedy_soup": _soup,
     "distill": _distilled,
+    "adapter_svd": _adapter_svd,
+    "adapter_linear": _adapter_linear,
+    "adapter_fusion": _adapter_fusion,
     "search": _search,
     "recalibration": _recalibration,
     "validation": _validation,

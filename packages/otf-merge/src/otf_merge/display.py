@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from .plan import Plan
     from .progress import Progress
 
-_TITLES = {"bytes": "Merging", "samples": "Looking at data", "steps": "Training"}
+_TITLES = {"bytes": "Merging", "samples": "Looking at data", "steps": "Working"}
 _NAMED = 8
 
 
@@ -61,19 +61,20 @@ class _Phases:
 
     def __init__(self, shown: Any) -> None:
         self._shown = shown
-        self._task: Any = None
         self._unit = ""
         self._done = 0.0
 
     def __call__(self, done: float, total: float, unit: str) -> None:
         if unit != self._unit or done < self._done:
-            if self._task is not None:
-                self._shown.remove_task(self._task)
-            self._task = self._shown.add_task(_TITLES.get(unit, "Working"), total=total, amount="")
+            for task in self._shown.tasks:
+                self._shown.remove_task(task.id)
+            title = _TITLES.get(unit, "Working")
+            amount = _amount(done, total, unit, None)
+            self._shown.add_task(title, completed=done, total=total, amount=amount)
         self._unit, self._done = unit, done
         (task,) = self._shown.tasks
         amount = _amount(done, total, unit, task.speed)
-        self._shown.update(self._task, completed=done, total=total, amount=amount)
+        self._shown.update(task.id, completed=done, total=total, amount=amount)
 
 
 def _amount(done: float, total: float, unit: str, speed: float | None) -> str:
@@ -131,13 +132,15 @@ def planned(plan: Plan) -> str:
         f"Writes    {size(plan.writes)}; {size(plan.free)} are free on that disk",
         f"Memory    {size(plan.memory)} at most, by estimate, beside torch itself",
     ]
+    if plan.settings > 1:
+        lines.append(f"Searches  {plan.settings:,} settings, each of which is a merge to be tried")
     if "assessment" in plan.report:
         found = plan.report["assessment"]
         lines.append(
             f"Distance  collapse score {found['collapse_score']:.2e}, least cosine "
             f"{found['least_cosine']:.3f}"
         )
-    lines.append("Recipe")
+    lines += [*decisions(plan.report), "Recipe"]
     # A name with a line break in it stays within its comment.
     comments = ("# " + line.replace("\n", "?") for line in lines)
     return "\n".join([*comments, as_yaml(plan.recipe).rstrip()])

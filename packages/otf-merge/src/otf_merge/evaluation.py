@@ -74,16 +74,22 @@ def evaluate(
 
 def model_with(task: Task, state: Mapping[str, Tensor]) -> nn.Module:
     """The task's model with those tensors, in evaluation mode, on the task's device."""
+    model = model_of(task)
+    load_into(model, state)
+    if task.device is not None:
+        model.to(task.device)
+    return model.eval()
+
+
+def model_of(task: Task) -> nn.Module:
+    """The task's model as the user's function makes it, with whatever weights that gives it."""
     with seeded(0), users_code("The task's `model`"):
         model = task.model()
     if not isinstance(model, torch.nn.Module):
         raise InvalidTask(
             f"The task's `model` made a {type(model).__name__}. It must make a `torch.nn.Module`."
         )
-    load_into(model, state)
-    if task.device is not None:
-        model.to(task.device)
-    return model.eval()
+    return model
 
 
 def load_into(model: nn.Module, state: Mapping[str, Tensor]) -> None:

@@ -89,7 +89,7 @@ def family_of(
     a tensor need not be in all of them. With `any_shapes` nothing is compared: the method does so.
     Raises `InputsDiffer`, with the first ten differences, where they are not of one model.
     """
-    parents = _parents(checkpoints, allow_missing=allow_missing)
+    parents = _parents(checkpoints, allow_missing=allow_missing or any_shapes)
     ancestor = _ancestor(parents[0], base) if base else None
     specs: dict[str, TensorSpec] = {}
     for parent in parents:

@@ -81,11 +81,14 @@ def _told(methods: "Dict[str, Dict[str, Any]]") -> str:
     """A line for those methods in which the parameter is the same: what it does, values, default.
 
     What is told after a semicolon, such as what other implementations do, is left to
-    `otf-merge methods NAME`.
+    `otf-merge methods NAME`, unless it is what stands for a default.
     """
     alike: Dict[str, List[str]] = {}
     for method, it in methods.items():
-        brief = it["help"].partition(";")[0].rstrip(".")
-        told = f"{brief} ({it['kind']}; default {shown(it['default'])})."
+        if it["default"] is None:
+            told = f"{it['help']} ({it['kind']})."
+        else:
+            brief = it["help"].partition(";")[0].rstrip(".")
+            told = f"{brief} ({it['kind']}; default {shown(it['default'])})."
         alike.setdefault(told, []).append(method)
     return "\n\n".join(f"{', '.join(names)}: {told}" for told, names in alike.items())

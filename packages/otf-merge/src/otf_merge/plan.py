@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -45,7 +46,8 @@ _FORMATS = {
 class Plan:
     """A merge that was not done. Sizes are in bytes.
 
-    `reads` is over all `passes`, `hashed` what is read once more for the inputs' SHA-256, and
+    `settings` is how many values of parameters are tried, each of which is a merge. `reads` is over
+    all of them and their `passes`, `hashed` what is read once more for the inputs' SHA-256, and
     `memory` an estimate of what the merge would take at its peak beside what torch itself takes.
     """
 
@@ -55,6 +57,7 @@ class Plan:
     inputs: list[dict[str, Any]]
     base: dict[str, Any] | None
     tensors: dict[str, int]
+    settings: int
     reads: int
     hashed: int
     writes: int
@@ -83,6 +86,7 @@ def plan(
         everyone = [*preparation.checkpoints, *([preparation.base] if preparation.base else [])]
         inputs = [_described(it) for it in everyone]
         reads, passes = _reads(preparation, everyone)
+        settings = math.prod(len(values) for values in request.search.values())
         fisher = _fisher(preparation)
         _require_grams(preparation)
         return Plan(
@@ -96,8 +100,10 @@ def plan(
                 for rule in Rule
                 if (names := preparation.family.under(rule))
             },
+            settings=settings,
             # To know their unit, Fisher diagonals are read once before they are merged with.
-            reads=reads + 2 * sum(_size(it.specs.values()) for it in fisher),
+            reads=settings * reads
+            + (1 + settings) * sum(_size(it.specs.values()) for it in fisher),
             hashed=sum(it["bytes"] for it in inputs) if hashes else 0,
             writes=_size(preparation.family.specs.values()),
             passes=passes,

@@ -151,7 +151,9 @@ def prepared(
         report: dict[str, Any] = {}
         aligned: Sequence[Checkpoint] = checkpoints
         if request.align:
-            aligned = aligned_checkpoints(checkpoints, request.align, needed.task, report, progress)
+            aligned = aligned_checkpoints(
+                checkpoints, request.align, needed.task, report, progress, base
+            )
         family = _family(request, method, aligned, base)
         choices = Choices(
             method, len(files), request.weights, request.parameters, request.overrides

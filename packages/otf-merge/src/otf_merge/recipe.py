@@ -141,6 +141,11 @@ def recipe_of(preparation: Preparation) -> dict[str, Any]:
             value = [it.path for it in preparation.checkpoints]
         elif key == "parameters":
             value = _chosen(preparation)
+        elif key == "search":
+            value = {
+                name: [method.values({name: it})[name] for it in values]
+                for name, values in request.search.items()
+            }
         elif key == "set":
             value = {it.pattern: _understood(method, it.given) for it in request.overrides}
         if key in ("inputs", "method") or value not in ((), [], {}, getattr(plain, key, None)):

@@ -16,9 +16,11 @@ from .errors import InvalidMethod, MergeError, UnknownMethod
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from torch import Tensor
+    from torch import Tensor, nn
 
     from .measures import Measure
+    from .parents import Parent
+    from .task import Task
 
 GROUP = "otf.merge_methods"
 
@@ -31,6 +33,9 @@ _FOR_MODELS = frozenset({"weights", "base", "task", "grams", "progress", "report
 
 #: Makes the first look at the tensors that a method wants, from its parameters.
 MeasureFactory = Callable[[Mapping[str, Any]], "Measure"]
+
+#: Makes a model to be tried from a task, a checkpoint, the base, and the method's parameters.
+Fitting = Callable[["Task", "Parent", "Parent | None", Mapping[str, Any]], "nn.Module"]
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,7 @@ class MergeMethod:
     symmetric: bool = True
     propagates: bool = False
     any_shapes: bool = False
+    fitted: Fitting | None = None
 
     def __call__(self, tensors: Any, **supplied: Any) -> Any:
         """Call the function that was declared."""
@@ -145,6 +151,7 @@ def model_method(
     most: int | None = None,
     symmetric: bool = True,
     any_shapes: bool = False,
+    fitted: Fitting | None = None,
 ) -> Callable[[Callable[..., Mapping[str, Tensor]]], MergeMethod]:
     """Declare a function of whole models as the merge method `name`.
 
@@ -154,6 +161,10 @@ def model_method(
     `progress`, to be told how far it is; and `report`, a dict for what should be said of the
     result. To name one without a default is to need it. With `any_shapes` the parents' tensors
     may differ in name and shape, and the function itself sees to what fits.
+
+    What a task's model takes as its state dict is tried on validation data as it is. For anything
+    else, such as adapters beside a model, `fitted` makes the model to be tried: from the task, the
+    result or one of the checkpoints as a `Parent`, the base, and the method's parameters.
     """
 
     def declare(function: Callable[..., Mapping[str, Tensor]]) -> MergeMethod:
@@ -171,6 +182,7 @@ def model_method(
             most=most,
             symmetric=symmetric,
             any_shapes=any_shapes,
+            fitted=fitted,
         )
 
     return declare

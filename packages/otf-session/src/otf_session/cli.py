@@ -189,7 +189,6 @@ def _summaries(home: "Home") -> "List[SessionSummary]":
 def _list_sizes(home: "Home", sort: Sort, *, as_json: bool) -> None:
     """Show what every session takes, those that cannot be read and what is unfinished included."""
     from . import tables
-    from .deletion import leftovers
     from .details import sized_session
     from .errors import SessionError
     from .sizes import session_size
@@ -204,10 +203,9 @@ def _list_sizes(home: "Home", sort: Sort, *, as_json: bool) -> None:
         except SessionError as error:
             typer.echo(f"warning: {error}", err=True)
             others.append(tables.SizeRow(folder.name, "unreadable", session_size(folder, [])))
-    others += [
-        tables.SizeRow(folder.name, "unfinished", session_size(folder, []))
-        for folder in leftovers(home)
-    ]
+    for folder in home.other_folders():
+        state = "unfinished" if folder.name.startswith(".") else "no record"
+        others.append(tables.SizeRow(folder.name, state, session_size(folder, [])))
     if sort is Sort.NAME:
         sessions.sort(key=_by_name)
     elif sort is Sort.SIZE:

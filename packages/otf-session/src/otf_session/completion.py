@@ -64,7 +64,9 @@ def targets(ctx: typer.Context, incomplete: str) -> List[Offer]:
 def _of_session(
     ctx: typer.Context, incomplete: str, look: Callable[[Any], List[Offer]]
 ) -> List[Offer]:
-    found = _read(ctx, ctx.params.get("session_id") or "latest", look) or []
+    # An option that has no value yet leaves the words before it where they were.
+    session = ctx.params.get("session_id") or next(iter(ctx.args), "latest")
+    found = _read(ctx, session, look) or []
     return [offer for offer in found if offer[0].startswith(incomplete)]
 
 

@@ -38,7 +38,7 @@ def missing_bytes(path: Path) -> int:
         actual = path.stat().st_size
     except OSError:
         return 0
-    if not head.startswith(_MAGIC):
+    if head[: len(_MAGIC)] != _MAGIC[: len(head)]:
         return 0
     wanted = _header(head).size if len(head) == _HEADER else _HEADER
     return max(0, wanted - actual)

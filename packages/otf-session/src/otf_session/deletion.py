@@ -105,20 +105,12 @@ def clean_up(home: Home) -> None:
     """Remove what is left of sessions whose deletion, or whose making, was cut short."""
     from .bundles import importer, staging
 
-    for path in leftovers(home):
-        is_draft = not path.name.startswith((_HIDDEN, importer.STAGING))
+    for path in home.other_folders():
+        is_draft = path.name.startswith(".") and not path.name.startswith(importer.STAGING)
         if path.name.startswith(_HIDDEN) or (is_draft and _is_old(path)):
             _remove(path, None)
     with contextlib.suppress(OSError):
         staging.remove_abandoned(home.sessions, importer.STAGING)
-
-
-def leftovers(home: Home) -> List[Path]:
-    """The hidden folders among the sessions: what is being made or deleted, or was left of that."""
-    try:
-        return sorted(path for path in home.sessions.glob(".*") if path.is_dir())
-    except OSError:
-        return []
 
 
 @contextlib.contextmanager
@@ -164,8 +156,8 @@ def is_ours(folder: Path, saved: CheckpointSaved) -> bool:
 
     The record of a session from elsewhere may name any path.
     """
-    place = (folder / saved.path).parent.resolve()
-    return place == (folder / "checkpoints").resolve() or place.name == folder.name
+    place, own = (folder / saved.path).parent.resolve(), (folder / "checkpoints").resolve()
+    return place == own or (place != own.parent and place.name == folder.name)
 
 
 def _elsewhere(folder: Path) -> List[Path]:

@@ -99,13 +99,18 @@ class Home:
 
     def session_folders(self) -> List[Path]:
         """All sessions' folders, the newest last; none where there is no home yet."""
+        # A hidden one is being made, or was when its trainer was killed.
+        return self._folders(lambda path: not _is_hidden(path) and (path / DATABASE).is_file())
+
+    def other_folders(self) -> List[Path]:
+        """The folders among the sessions that are none: hidden ones, and those without a record."""
+        return self._folders(
+            lambda path: path.is_dir() and (_is_hidden(path) or not (path / DATABASE).is_file())
+        )
+
+    def _folders(self, is_wanted: Callable[[Path], bool]) -> List[Path]:
         try:
-            folders = [
-                path
-                for path in self.sessions.iterdir()
-                # A hidden one is being made, or was when its trainer was killed.
-                if not path.name.startswith(".") and (path / DATABASE).is_file()
-            ]
+            folders = [path for path in self.sessions.iterdir() if is_wanted(path)]
         except FileNotFoundError:
             return []
         except OSError as error:
@@ -158,6 +163,10 @@ def _is_made(folder: Path) -> bool:
     except FileExistsError:
         return False
     return True
+
+
+def _is_hidden(path: Path) -> bool:
+    return path.name.startswith(".")
 
 
 def _answers_to(session_id: str, name: str) -> bool:

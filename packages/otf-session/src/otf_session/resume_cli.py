@@ -1,5 +1,6 @@
 """`otf resume`: go on with a session in a new process."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -96,19 +97,14 @@ def resume(
 def _taken_apart(command: List[str]) -> "Tuple[List[str], Set[str]]":
     """The script's words, and those of our own options that were typed behind the target.
 
-    What follows the target is the script's, the `--` before it being a habit; where there is one,
-    what comes before it is ours.
+    The `--` between them is a habit.
     """
-    ours: List[str] = []
-    if "--" in command:
-        end = command.index("--")
-        ours, command = command[:end], command[end + 1 :]
-    elif command and command[0].startswith("-"):
-        ours = command[:1]
+    ours = list(itertools.takewhile(lambda word: word.startswith("-") and word != "--", command))
     for word in ours:
         if word not in _FLAGS:
             misuse(f"'{word}' stands behind SESSION. Put it before: otf resume {word} ... SESSION")
-    return ([] if command == ours else command), set(ours)
+    rest = command[len(ours) :]
+    return rest[1:] if rest[:1] == ["--"] else rest, set(ours)
 
 
 def _how(*, replay: bool, weights_only: bool, as_new_run: bool) -> "Optional[How]":

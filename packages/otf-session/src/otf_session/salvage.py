@@ -1,5 +1,6 @@
 """What can still be read of a session that is cut short."""
 
+import sqlite3
 from pathlib import Path
 from typing import Callable, Dict, List, Optional, TypeVar
 
@@ -41,5 +42,6 @@ def _tried(read: Callable[[], _T], otherwise: _T) -> _T:
     """What is read, or something else where its part of the file is missing."""
     try:
         return read()
-    except peewee.DatabaseError:
+    # Of rows that are fetched, peewee passes SQLite's own errors on.
+    except (peewee.DatabaseError, sqlite3.DatabaseError):
         return otherwise

@@ -10,6 +10,8 @@ from ..errors import InvalidInputs
 from ..parents import Parent
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from torch import Tensor
 
     from .units import Permutations, PermutationSpec
@@ -26,7 +28,7 @@ class AlignedCheckpoint(Checkpoint):
 
     `extra` is the other checkpoint's, as it is stored. What there is in it for each weight, such as
     an optimizer's second moments, must go through `reordered` before it is used beside the weights;
-    `alike` does the same with a whole checkpoint of such things. Gram matrices cannot be had, since
+    `in_order_of` does the same with a whole checkpoint of such things. Gram matrices cannot be had, since
     their order is that of a layer's inputs.
     """
 
@@ -73,10 +75,6 @@ class AlignedCheckpoint(Checkpoint):
         """A tensor that goes with one of the weights, by the first checkpoint's name, in their order."""
         return self.spec.permuted(name, tensor, self.permutations)
 
-    def alike(self, other: Parent) -> Parent:
-        """Another checkpoint with the same tensors, whose elements are put in the same order."""
-        return Parent(AlignedCheckpoint(other, self.spec, self.permutations), other.names)
-
     def _permuted(self, name: str) -> Tensor:
         with self._lock:
             if self._last is None or self._last[0] != name:
@@ -84,3 +82,15 @@ class AlignedCheckpoint(Checkpoint):
                 moved = self.spec.permuted(self._moved[name], whole, self.permutations)
                 self._last = (name, moved.reshape(-1))
             return self._last[1]
+
+
+def in_order_of(parent: Parent, other: Checkpoint, names: Mapping[str, str]) -> Checkpoint:
+    """What goes with a parent's weights, such as their Fisher information, in the parent's order.
+
+    `names` has `other`'s names of the tensors by the first checkpoint's. Where the parent is not
+    aligned it is `other` itself.
+    """
+    aligned = parent.checkpoint
+    if not isinstance(aligned, AlignedCheckpoint):
+        return other
+    return AlignedCheckpoint(Parent(other, names), aligned.spec, aligned.permutations)

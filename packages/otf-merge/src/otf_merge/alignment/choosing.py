@@ -49,14 +49,17 @@ def aligned_checkpoints(
     task: Task | None = None,
     report: dict[str, Any] | None = None,
     progress: Progress = unwatched,
+    base: Checkpoint | None = None,
 ) -> list[Checkpoint]:
-    """The checkpoints with their hidden units in the order of the first one's, which stays as it is.
+    """The checkpoints with their hidden units in the order of the base's, or of the first one's.
 
-    `align` is as in `spec_for`; what `aligning.align` reports goes into `report` as `alignment`.
+    That one stays as it is. `align` is as in `spec_for`; what `aligning.align` reports goes into `report` as `alignment`.
     """
     first = checkpoints[0]
     parents = [Parent(it, counterparts(first.specs, it.specs)) for it in checkpoints]
-    aligned, told = align_parents(parents, spec_for(parents[0], align, task), progress=progress)
+    spec = spec_for(parents[0], align, task)
+    reference = Parent(base, counterparts(first.specs, base.specs)) if base else None
+    aligned, told = align_parents(parents, spec, reference=reference, progress=progress)
     if report is not None:
         report["alignment"] = told
     return [parent.checkpoint for parent in aligned]

@@ -158,7 +158,7 @@ class Matcher:
                 distance -= 2 * ours @ theirs.T
                 length += ours.square().sum(1)
             least, place_of = distance.min(1)
-            equal = bool((least <= _ROUNDING * (1 + length)).all())
+            equal = bool((least <= _ROUNDING * length).all())
             if not equal and len(place_of.unique()) < _OWN * units.size:
                 return None
             found[name] = constrained_assignment(-distance, units)

@@ -67,10 +67,13 @@ class Operations:
         self, where: str, name: str, args: list[Any], kwargs: Mapping[str, Any], result: Any
     ) -> Any:
         """The result with its dimensions marked; whatever is no tensor comes back as it is."""
-        name = name.rstrip("_") if not name.startswith("_") else name
+        if name in ("getitem", "getattr") and not isinstance(args[0], Marked):
+            # One of several results, which are marked themselves.
+            return args[0][args[1]] if name == "getitem" else getattr(args[0], args[1])
+        name = name.rstrip("_")
         tensors = marked_in([args, kwargs])
         if not tensors or not isinstance(result, Tensor):
-            if tensors and _has_tensors(result) and name != "getattr":
+            if tensors and _has_tensors(result):
                 return self._unknown(where, tensors, result)
             return _as_fixed(result)
         dims = self._dims(where, name, args, kwargs, result)
@@ -262,7 +265,11 @@ def _as_fixed(result: Any) -> Any:
     if isinstance(result, Tensor):
         return Marked(result, tuple(fixed(size) for size in result.shape))
     if isinstance(result, (list, tuple)) and _has_tensors(result):
-        return tuple(_as_fixed(it) for it in result)
+        parts = [_as_fixed(it) for it in result]
+        named = (
+            isinstance(result, tuple) and type(result) is not tuple and hasattr(result, "_fields")
+        )
+        return type(result)(*parts) if named else type(result)(parts)
     if isinstance(result, dict):
         return {key: _as_fixed(it) for key, it in result.items()}
     return result

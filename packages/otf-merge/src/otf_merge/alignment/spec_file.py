@@ -10,9 +10,11 @@
       fc.weight: [hidden, {units: filters, block: 49}]
       fc.bias: [hidden]
       # An axis of several runs: three projections in one matrix, whose heads of 16 move as wholes.
+      # The first run of several must say how many units there are, unless an axis before did.
       attention.in_proj_weight:
-        - [{units: heads, block: 16}, {units: heads, block: 16}, {units: heads, block: 16}]
+        - [{units: heads, block: 16, size: 2}, {units: heads, block: 16}, {units: heads, block: 16}]
         - ~
+      attention.out_proj.weight: [~, {units: heads, block: 16}]
       head.weight: [~, hidden]
       # Nothing moves in these.
       head.bias: ~

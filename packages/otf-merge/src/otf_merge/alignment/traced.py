@@ -152,7 +152,7 @@ def _followed(
         # Tracing runs the user's code with stand-ins, which can fail in any way.
         raise InvalidInputs(
             "The checkpoints cannot be aligned: the task's model cannot be traced by torch.fx "
-            f"({type(error).__name__}: {error}). {_OTHERWISE}"
+            f"({type(error).__name__}: {str(error).partition(chr(10))[0]}). {_OTHERWISE}"
         ) from error
     return follower.units, follower.rules.parameters
 

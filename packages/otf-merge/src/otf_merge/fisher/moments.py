@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from torch import Tensor
 
+from ..alignment.aligned import AlignedCheckpoint
 from ..checkpoints.names import counterparts
 from ..checkpoints.torch_file import TorchFile
 from ..errors import InvalidInputs
@@ -116,7 +117,11 @@ def _parts(parent: Parent, state: Mapping[str, Any]) -> tuple[dict[str, Part], s
         )
     names = _names(parent, state, {index: it.shape for index, it in moments.items()})
     return (
-        {names[index]: it.part_in(parent.checkpoint) for index, it in moments.items() if it.step},
+        {
+            names[index]: it.part_in(parent.checkpoint, names[index])
+            for index, it in moments.items()
+            if it.step
+        },
         ", ".join(dict.fromkeys(it.optimizer for it in moments.values())),
     )
 
@@ -137,8 +142,13 @@ class _Moment(NamedTuple):
     def shape(self) -> tuple[int, ...]:
         return tuple(self.tensor.shape)
 
-    def part_in(self, checkpoint: Checkpoint) -> Part:
-        """The moment as it lies in the checkpoint's file, where it can be read in pieces."""
+    def part_in(self, checkpoint: Checkpoint, name: str) -> Part:
+        """The moment as it lies in the checkpoint's file, where it can be read in pieces.
+
+        It is of the tensor `name`, whose order it takes where the checkpoint is an aligned one.
+        """
+        if isinstance(checkpoint, AlignedCheckpoint):
+            return Part.of(checkpoint.reordered(name, self.tensor), self.factor, self.offset)
         part = Part.of(self.tensor, self.factor, self.offset)
         if not isinstance(checkpoint, TorchFile):
             return part

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..alignment.aligned import in_order_of
 from ..checkpoints.checkpoint import TensorSpec
 from ..errors import InvalidInputs, MissingNeed
 from ..evaluation import model_with, names_between, names_in
@@ -106,8 +107,9 @@ def _from_files(
                 f"`{file.path}` has none of the tensors of `{parent.label}`. A file of Fisher "
                 "information holds tensors of the same names and shapes as the weights."
             )
+        ordered = in_order_of(parent, file, {name: own for own, name in ours.items()})
         parts = {
-            name: Part.stored_in(file, own)
+            name: Part.stored_in(ordered, own)
             for own, name in ours.items()
             if file.specs[own].dtype.is_floating_point
         }

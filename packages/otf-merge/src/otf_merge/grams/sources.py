@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from ..alignment.aligned import AlignedCheckpoint
 from ..batches import first_samples, moved, size_of
 from ..errors import InvalidInputs, InvalidTask, MissingNeed
 from ..evaluation import device_of, in_modes_of, model_with, names_between, names_in
@@ -97,6 +98,12 @@ def _from_files(parents: Sequence[Parent], files: Sequence[Path]) -> list[Grams]
             f"There are {len(parents)} checkpoints and {len(files)} files of Gram matrices. Give "
             "one for each checkpoint, in their order."
         )
+    for parent in parents:
+        if isinstance(parent.checkpoint, AlignedCheckpoint):
+            raise InvalidInputs(
+                f"The Gram matrices for `{parent.label}` were gathered before its hidden units were "
+                "put in another order. Give a --task, to gather them anew, or leave --align out."
+            )
     return [Grams.load(file) for file in files]
 
 

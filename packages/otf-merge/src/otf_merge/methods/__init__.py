@@ -1,5 +1,8 @@
 """The merge methods that come with the package, one a file."""
 
+from .adapter_fusion import adapter_fusion
+from .adapter_linear import adapter_linear
+from .adapter_svd import adapter_svd
 from .breadcrumbs import breadcrumbs
 from .breadcrumbs_ties import breadcrumbs_ties
 from .dare_linear import dare_linear
@@ -21,6 +24,9 @@ from .task_arithmetic import task_arithmetic
 from .ties import ties
 
 BUILT_IN = (
+    adapter_fusion,
+    adapter_linear,
+    adapter_svd,
     breadcrumbs,
     breadcrumbs_ties,
     dare_linear,

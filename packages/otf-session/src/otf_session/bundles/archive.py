@@ -120,7 +120,14 @@ def _checked(archive: zipfile.ZipFile) -> Dict[str, zipfile.ZipInfo]:
     infos: Dict[str, zipfile.ZipInfo] = {}
     seen: Dict[str, str] = {}
     end = 0
-    for info in sorted(archive.infolist(), key=lambda info: info.header_offset):
+    ordered = sorted(archive.infolist(), key=lambda info: info.header_offset)
+    if ordered and ordered[0].header_offset:
+        # A checkpoint is a zip file itself: where the bundle's end is missing, its end is found.
+        raise BundleRefused(
+            "It does not begin with its first member: it was cut short or changed on its way; copy "
+            "it again."
+        )
+    for info in ordered:
         name = info.filename
         twin = seen.setdefault(names.folded(name), name)
         problem = _problem(info)

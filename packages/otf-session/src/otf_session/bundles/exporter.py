@@ -14,6 +14,7 @@ from .. import display_name, migrations, package_version
 from ..errors import NotExported
 from ..events import CheckpointRemoved, CommandChanged, CommandStatus, ProcessStarted
 from ..home import DATABASE
+from ..liveness import is_alive
 from ..models import SessionRow
 from ..queries import events_of
 from ..store import SessionReader
@@ -32,6 +33,8 @@ SUFFIX = ".otf.zip"
 _STAGING = ".otf-export-"
 #: How often a moment is waited for at which every checkpoint's file is there.
 _MOMENTS = 9
+#: Seconds in which a trainer writes down what it did.
+_UNTIL_WRITTEN = 0.3
 
 
 class Exported(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,6 +186,8 @@ class _Export:
                     return
             missing = files.missing
             files.close()
+            if is_alive(self._folder) is not False:
+                time.sleep(_UNTIL_WRITTEN)
 
 
 def _facts(folder: Path, database: Any, runs: Set[str]) -> _Facts:

@@ -1,5 +1,6 @@
 """Export of metrics: from a session to a file of another program."""
 
+import sqlite3
 from pathlib import Path
 from typing import BinaryIO, Callable, Iterable, Iterator, Optional, Sequence
 
@@ -44,7 +45,8 @@ class _Reading:
                 self.points += len(block.steps) * len(block.values)
                 if self._report is not None:
                     self._report(self.points, max(self._total, self.points))
-        except (peewee.DatabaseError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        # Of rows that are fetched, peewee passes SQLite's own errors on.
+        except (peewee.DatabaseError, sqlite3.DatabaseError, msgspec.MsgspecError) as error:
             self.damage = (
                 f"The session in {self._folder} cannot be read to its end: {error}. "
                 f"{diagnosis(self._folder)}".rstrip()
