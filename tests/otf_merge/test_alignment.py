@@ -210,7 +210,7 @@ def test_no_other_order_of_one_layer_is_better() -> None:
 
     first, second = (randomized(mlp(3, 5, 2), seed).state_dict() for seed in (3, 4))
     spec = chain_spec(parent_of(first).specs)
-    matcher = Matcher(spec, frozenset(spec.axes))
+    matcher = Matcher(spec, list(spec.axes))
     read = [lambda name, state=it: state[name].double() for it in (first, second)]
     found = matcher.matched(*read)
     best = max(
@@ -226,14 +226,14 @@ def test_the_descent_never_goes_down_and_ends() -> None:
     spec = traced_spec(task_of(model, 3, 8, 8), first)
     read = [lambda name, state=it: state[name].double() for it in (first, second)]
     similarities = [
-        Matcher(spec, frozenset(spec.axes), rounds=rounds).descended(*read, spec.identity())
+        Matcher(spec, list(spec.axes), rounds=rounds).descended(*read, spec.identity())
         for rounds in range(1, 7)
     ]
     values = [it.similarity for it in similarities]
     assert values == sorted(values)
-    final = Matcher(spec, frozenset(spec.axes)).descended(*read, spec.identity())
+    final = Matcher(spec, list(spec.axes)).descended(*read, spec.identity())
     assert final.rounds < 100
-    again = Matcher(spec, frozenset(spec.axes)).descended(*read, final.permutations)
+    again = Matcher(spec, list(spec.axes)).descended(*read, final.permutations)
     assert again.rounds == 1
     assert again.similarity == final.similarity
 

@@ -61,7 +61,7 @@ def align(
     for parent in [reference, *parents]:
         _require_tensors(parent, spec)
     counted = [it for it in spec.axes if _counts(it, reference)]
-    matcher = Matcher(spec, frozenset(counted), seed, rounds)
+    matcher = Matcher(spec, counted, seed, rounds)
     target = _Held(reference)
     matches: list[Match] = []
     for number, parent in enumerate(parents):

@@ -14,7 +14,7 @@ import torch
 from .assignment import constrained_assignment
 
 if TYPE_CHECKING:
-    from collections.abc import Collection
+    from collections.abc import Sequence
 
     from torch import Tensor
 
@@ -48,7 +48,7 @@ class Matcher:
     """
 
     spec: PermutationSpec
-    counted: Collection[str]
+    counted: Sequence[str]
     seed: int = 0
     rounds: int = 100
 
