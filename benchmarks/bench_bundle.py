@@ -3,6 +3,7 @@
 Claim: at least 0.7 times the bytes per second, and under 200 MB of memory.
 """
 
+import argparse
 import contextlib
 import hashlib
 import os
@@ -21,9 +22,7 @@ from otf_session.home import Home
 from otf_session.store import SessionStore
 
 CHECKPOINTS = 8
-CHECKPOINT_BYTES = 250_000_000
 STEPS = 100_000
-ROUNDS = 3
 _BLOCK = 1_000_000
 
 #: What a process does that is timed, with the seconds it took and its highest memory in MB.
@@ -45,9 +44,13 @@ print(seconds, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--gb", type=float, default=2.0, help="the session's size")
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=os.environ.get("BENCH_DIR")) as name:
         folder = Path(name)
-        session = make_session(Home(folder / "home"))
+        session = make_session(Home(folder / "home"), int(options.gb * 1e9))
         files = [path for path in session.rglob("*") if path.is_file()]
         size = sum(path.stat().st_size for path in files)
         bundle = folder / "session.otf.zip"
@@ -80,7 +83,7 @@ def main() -> None:
                 return ours("import", kept, elsewhere)
 
         found = interleaved(
-            ROUNDS, {"cp + sha256sum": plain, "export": exported, "import": imported}
+            options.rounds, {"cp + sha256sum": plain, "export": exported, "import": imported}
         )
     print(f"a session of {size / 1e9:.2f} GB, MB a second:")
     for what, figures in found.items():
@@ -94,8 +97,8 @@ def main() -> None:
         )
 
 
-def make_session(home: Home) -> Path:
-    """A session with checkpoints that cannot be compressed, and some metrics."""
+def make_session(home: Home, size: int) -> Path:
+    """A session of about `size` bytes: checkpoints that cannot be compressed, and some metrics."""
     store = SessionStore.create(home, "benchmark")
     store.append([RunStarted(time=0.0, run="baseline")])
     for first in range(1, STEPS, 1000):
@@ -104,18 +107,18 @@ def make_session(home: Home) -> Path:
         times = [float(step) for step in steps]
         store.append([Metrics(run="baseline", steps=steps, times=times, values=values)])
     for number in range(CHECKPOINTS):
-        store.append([write_checkpoint(store, number)])
+        store.append([write_checkpoint(store, number, size // CHECKPOINTS)])
     store.append([StateChanged(time=1.0, run="baseline", state=RunState.FINISHED, step=STEPS)])
     store.close()
     return store.folder
 
 
-def write_checkpoint(store: SessionStore, number: int) -> CheckpointSaved:
+def write_checkpoint(store: SessionStore, number: int, size: int) -> CheckpointSaved:
     path, digest = f"checkpoints/baseline-{number}.pt", hashlib.sha256()
     chance = random.Random(number)
     with (store.folder / path).open("wb") as file:
-        for _ in range(CHECKPOINT_BYTES // _BLOCK):
-            block = chance.randbytes(_BLOCK)
+        for begin in range(0, size, _BLOCK):
+            block = chance.randbytes(min(_BLOCK, size - begin))
             digest.update(block)
             file.write(block)
     return CheckpointSaved(
@@ -124,7 +127,7 @@ def write_checkpoint(store: SessionStore, number: int) -> CheckpointSaved:
         step=number,
         label="periodic",
         path=path,
-        size=CHECKPOINT_BYTES,
+        size=size,
         sha256=digest.hexdigest(),
         id=f"baseline@{number}",
     )

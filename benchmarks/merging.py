@@ -1,7 +1,9 @@
 """What merge methods do on real data: tables from scikit-learn's digits.
 
-python benchmarks/merging.py                     # all tables, each with its own number of seeds
-python benchmarks/merging.py domains dare --seeds 2
+    python benchmarks/merging.py                     # all tables, each with its own number of seeds
+    python benchmarks/merging.py domains dare --seeds 2
+
+`merging.md` has what that printed, and what it shows.
 """
 
 from __future__ import annotations
@@ -47,7 +49,8 @@ def show(name: str, seeds: int | None) -> None:
         print(f"\r{name}: {seed + 1} of {count} seeds", end="", file=sys.stderr, flush=True)
     print(file=sys.stderr)
     took = f"{time.process_time() - worked:.0f} s of one core, {time.perf_counter() - began:.0f} s"
-    print(f"## {part.TITLE}\n\n{part.told(runs)}\n\n{count} seeds; {took}.\n", flush=True)
+    how = f"Mean ± standard error over {count} seed{'s' if count > 1 else ''}"
+    print(f"## {part.TITLE}\n\n{part.told(runs)}\n\n{how}; {took}.\n", flush=True)
 
 
 if __name__ == "__main__":

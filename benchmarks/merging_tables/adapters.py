@@ -1,12 +1,14 @@
-"""3.5: adapters of four domains beside one frozen base, put to use in a fifth with few labels."""
+"""3.5: adapters of four domains beside one frozen base, put to use with few labels."""
 
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Dict, List
+from typing import Any, Callable, Dict, List, Tuple
 
 import torch
+from otf_merge import merge
 from otf_merge.adapters import load_fused
 from otf_merge.evaluation import evaluate
 from otf_merge.merging import merge_into_file
@@ -20,9 +22,8 @@ from .printing import Figures, column, plus_minus, table
 from .training import Trained, mlp, percent_of
 
 TITLE = "Adapter fusion with few labels"
-SEEDS = 6
+SEEDS = 5
 
-LABELS = (50, 100, 200, 897)
 WIDTH = 128
 #: The hidden layers, whose outputs adapters take.
 LAYERS = ("0", "2")
@@ -65,52 +66,79 @@ def adapters_of(model: nn.Module) -> Dict[str, Tensor]:
     return {name: it for name, it in model.state_dict().items() if ".adapter." in name}
 
 
-def target(samples: Samples) -> Samples:
-    """The fifth domain: mirrored and inverted at once."""
+def mixed(samples: Samples) -> Samples:
+    """Each image in one of the four domains, in turn: nobody says in which."""
+    turn = torch.arange(len(samples.y))
+    parts = torch.stack([it.x for it in in_domains(samples)])
+    return Samples(parts[turn % len(parts), turn], samples.y)
+
+
+def unknown(samples: Samples) -> Samples:
+    """Mirrored and inverted at once, which no adapter has seen."""
     return Samples(DOMAINS["inverted"](DOMAINS["mirrored"](samples.x)), samples.y)
+
+
+#: What is to be learned from few labels, and from how many.
+TARGETS: Dict[str, Tuple[Callable[[Samples], Samples], Tuple[int, ...]]] = {
+    "All four domains, mixed": (mixed, (50, 100, 200, 897)),
+    "A fifth domain, mirrored and inverted at once": (unknown, (50, 200)),
+}
 
 
 def measure(seed: int, folder: Path) -> Figures:
     split = digits(seed)
     base = based(seed).model
-    kept = folder / "base.pt"
-    torch.save(base.state_dict(), kept)
-    train, validation, test = (target(it) for it in split)
-    whole = Task(model=mlp, validation=validation.whole())
-    sources = []
-    files = []
-    for place, it in enumerate(in_domains(split.train)):
-        one = Trained(adapted(base, SMALL, seed), rate=1e-3).train(
-            it, STEPS, dice(seed, 10 + place)
-        )
-        sources.append(one.model)
-        files.append(folder / f"adapter{place}.pt")
-        torch.save(adapters_of(one.model), files[-1])
-    figures: Figures = {"known/Base": percent_of(base, whole, test.whole())}
-    best = max(sources, key=lambda it: evaluate(it, whole).rank)
-    figures["known/Best of the four by validation"] = percent_of(best, whole, test.whole())
+    torch.save(base.state_dict(), folder / "base.pt")
+    sources = [
+        Trained(adapted(base, SMALL, seed)).train(it, STEPS, dice(seed, 10 + place)).model
+        for place, it in enumerate(in_domains(split.train))
+    ]
+    files = [folder / f"adapter{place}.pt" for place in range(len(sources))]
+    for it, file in zip(sources, files):
+        torch.save(adapters_of(it), file)
     average = adapted(base, SMALL, seed)
-    merge_into_file(Request(inputs=files), folder / "average.pt", Machine(1))
-    average.load_state_dict(torch.load(folder / "average.pt", weights_only=True), strict=False)
-    figures["known/Average of the four (`linear`)"] = percent_of(average, whole, test.whole())
-    for count in LABELS:
-        few = train.part(0, count)
-        task = Task(model=mlp, validation=validation.whole(), train=few.shuffled())
-        for name, inner in (("A new adapter", SMALL), ("A new adapter of fusion's size", LARGE)):
-            learned = _learned(adapted(base, inner, seed), few, task, dice(seed, 20))
-            figures[f"{name}/{count}"] = percent_of(learned, whole, test.whole())
-            figures[f"trained/{name}"] = sum(it.numel() for it in adapters_of(learned).values())
-            torch.save(adapters_of(learned), folder / f"new{inner}.pt")
-        for name, inputs in (
-            ("Fusion of the four (`adapter-fusion`)", files),
-            ("Fusion of the four and the new one", [*files, folder / f"new{SMALL}.pt"]),
-        ):
-            request = Request(inputs=inputs, method="adapter-fusion", base=kept, task=task)
-            written = merge_into_file(request, folder / "fused.pt", Machine(1), force=True)
-            fused = load_fused(copy.deepcopy(base), folder / "fused.pt")
-            figures[f"{name}/{count}"] = percent_of(fused, whole, test.whole())
-            figures[f"trained/{name}"] = written.report["adapter_fusion"]["trained"]
+    merged = merge(files, threads=1)
+    average.load_state_dict(merged, strict=False)
+    figures: Figures = {}
+    for name, (seen, labels) in TARGETS.items():
+        train, validation, test = (seen(it) for it in split)
+        task = Task(model=mlp, validation=validation.whole())
+        best = max(sources, key=lambda it: evaluate(it, task).rank)
+        known = {"Base": base, "Best of the four": best, "Average of the four (`linear`)": average}
+        for row, model in known.items():
+            figures[f"{name}/{row}/"] = percent_of(model, task, test.whole())
+        for count in labels:
+            few = train.part(0, count)
+            task = replace(task, train=few.shuffled())
+            learned = _rivals(base, few, task, files, seed, with_new=seen is unknown)
+            for row, (model, weights) in learned.items():
+                figures[f"{name}/{row}/{count}"] = percent_of(model, task, test.whole())
+                figures[f"weights/{row}"] = weights
     return figures
+
+
+def _rivals(
+    base: nn.Module, few: Samples, task: Task, files: List[Path], seed: int, *, with_new: bool
+) -> Dict[str, Tuple[nn.Module, int]]:
+    """What few labels teach in several ways, with how many weights were trained."""
+    folder = files[0].parent
+    found: Dict[str, Tuple[nn.Module, int]] = {}
+    for row, inner in (("A new adapter", SMALL), ("A new adapter of fusion's size", LARGE)):
+        model = _learned(adapted(base, inner, seed), few, task, dice(seed, 20))
+        found[row] = model, sum(it.numel() for it in adapters_of(model).values())
+    fusions = {"Fusion of the four (`adapter-fusion`)": files}
+    if with_new:
+        torch.save(adapters_of(found["A new adapter"][0]), folder / "new.pt")
+        fusions["Fusion of the four and the new one"] = [*files, folder / "new.pt"]
+    for row, inputs in fusions.items():
+        request = Request(
+            inputs=inputs, method="adapter-fusion", base=folder / "base.pt", task=task
+        )
+        output = folder / "fused.pt"
+        written = merge_into_file(request, output, Machine(threads=1), force=True)
+        model = load_fused(copy.deepcopy(base), output)
+        found[row] = model, written.report["adapter_fusion"]["trained"]
+    return found
 
 
 def _learned(model: nn.Module, few: Samples, task: Task, draws: torch.Generator) -> nn.Module:
@@ -126,18 +154,24 @@ def _learned(model: nn.Module, few: Samples, task: Task, draws: torch.Generator)
 
 
 def told(runs: List[Figures]) -> str:
-    known = [it for it in runs[0] if it.startswith("known/")]
-    rows = [
-        [it.partition("/")[2], "", *[plus_minus(column(runs, it))] * len(LABELS)] for it in known
-    ]
-    learned = [it.partition("/")[2] for it in runs[0] if it.startswith("trained/")]
-    rows += [
-        [
-            name,
-            f"{int(runs[0][f'trained/{name}']):,}",
-            *(plus_minus(column(runs, f"{name}/{count}")) for count in LABELS),
-        ]
-        for name in learned
-    ]
-    head = ["test accuracy, %", "trained weights", *(f"{count} labels" for count in LABELS)]
-    return table(head, rows)
+    return "\n\n".join(f"{name}:\n\n{_told(runs, name)}" for name in TARGETS)
+
+
+def _told(runs: List[Figures], name: str) -> str:
+    _, labels = TARGETS[name]
+    rows: Dict[str, List[str]] = {}
+    for key in runs[0]:
+        target, row, count = (*key.split("/"), "")[:3]
+        if target != name:
+            continue
+        told = plus_minus(column(runs, key))
+        weights = runs[0].get(f"weights/{row}")
+        first = [row, f"{int(weights):,}" if weights else ""]
+        if count:
+            rows.setdefault(row, [*first, *[""] * len(labels)])[2 + labels.index(int(count))] = told
+        else:
+            rows[row] = [*first, *[told] * len(labels)]
+    return table(
+        ["test accuracy, %", "trained weights", *(f"{it} labels" for it in labels)],
+        list(rows.values()),
+    )

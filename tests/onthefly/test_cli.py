@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 import typer
-from onthefly.cli import asked_for, build, commands
+from onthefly.cli import asked_for, build, commands, typed_words
 from rich.text import Text
 from typer.testing import CliRunner
 
@@ -102,6 +102,36 @@ def test_the_command_that_is_named_is_loaded_alone():
     assert asked_for(found, ["ctl", "pause"]) == found[:1]
     for words in ([], ["--help"], ["--version"], ["srve"], ["pause", "ctl"]):
         assert asked_for(found, words) == found
+
+
+def test_the_words_that_a_shell_completes_are_those_that_were_typed():
+    assert typed_words(["otf", "session", "list"], {}) == ["session", "list"]
+    asked = {"_OTF_COMPLETE": "complete_bash"}
+    assert typed_words(["otf"], {**asked, "COMP_WORDS": "otf session sh"}) == ["session", "sh"]
+    assert typed_words(["otf"], {**asked, "_TYPER_COMPLETE_ARGS": "otf ctl "}) == ["ctl"]
+    assert typed_words(["otf"], asked) == []
+    # A variable that is left from something else is no question.
+    assert typed_words(["otf", "ctl"], {"COMP_WORDS": "otf session"}) == ["ctl"]
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [("otf se", ["serve", "session"]), ("otf session sh", ["show"]), ("otf session show ", [])],
+)
+def test_a_shell_completes_commands_and_ids_through_otf(home, line, offered):
+    if not offered:
+        offered = [make_session(home, started()).id, "latest"]
+    environment = {
+        **os.environ,
+        "_OTF_COMPLETE": "complete_bash",
+        "COMP_WORDS": line,
+        "COMP_CWORD": str(line.count(" ")),
+    }
+    code = "import sys; sys.argv = ['otf']; from onthefly.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False
+    )
+    assert (sorted(done.stdout.split()), done.stderr) == (sorted(offered), "")
 
 
 @pytest.mark.parametrize("words", [["session", "--help"], ["ctl", "--help"]])

@@ -13,9 +13,11 @@ import torch
 from otf_merge import Task, merge
 from otf_merge.adapters import load_fused
 from otf_merge.adapters.branches import ACTIVATIONS
+from otf_merge.decisions import decisions
 from otf_merge.errors import InvalidInputs, InvalidParameter, InvalidTask, UnreadableInput
 from otf_merge.merging import merge_into_file
 from otf_merge.request import Request
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from .adapters import PREFIX, config_of, factors, folder, product
@@ -191,16 +193,13 @@ def test_a_step_is_adams_and_only_attention_is_trained(tmp_path: Path) -> None:
 def test_the_best_on_validation_is_kept(tmp_path: Path) -> None:
     paths = [folder(tmp_path / name, factors(place, SHAPES)) for place, name in enumerate("ab")]
     told: list[tuple[float, float, str]] = []
-    request = Request(
-        paths,
-        "adapter-fusion",
-        task=task(),
-        parameters={"steps": 40, "evaluate_every": 8, "lr": 0.05},
-        gate=False,
+    given = {"steps": 40, "evaluate_every": 8, "lr": 0.05}
+    request = Request(paths, "adapter-fusion", task=task(), parameters=given)
+    written = merge_into_file(
+        request, Path("out.safetensors"), progress=lambda *it: told.append(it)
     )
-    report = merge_into_file(
-        request, "out.safetensors", progress=lambda *it: told.append(it)
-    ).report
+    report = written.report
+    assert written.tensors == len(load_file("out.safetensors")) == 2 * (2 * 3 + 6)
     found = report["adapter_fusion"]
     assert told[-1] == (40, 40, "steps")
     assert found["step"] % 8 == 0
@@ -210,6 +209,9 @@ def test_the_best_on_validation_is_kept(tmp_path: Path) -> None:
     assert found["trained"] == 2 * (36 + 6) + 36 + 2 * (9 + 3) + 9
     assert [it["adapter"] for it in found["attention"]] == ["a", "b"]
     assert sum(it["share"] for it in found["attention"]) == pytest.approx(1)
+    sentences = " ".join(decisions(report))
+    assert f"Attention of {found['trained']} weights over adapters: metric " in sentences
+    assert f"Mean attention: a {found['attention'][0]['share']:.0%}, b " in sentences
 
 
 def test_the_same_seed_gives_the_same_result(tmp_path: Path) -> None:

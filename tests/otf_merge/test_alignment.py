@@ -73,7 +73,7 @@ def test_permuted_mlps_align_back(
     assert_aligns_back(model.state_dict(), spec, seed)
 
 
-@settings(max_examples=10)
+@settings(max_examples=8)
 @given(
     first=st.integers(2, 8),
     second=st.integers(2, 8),
@@ -91,7 +91,7 @@ def test_permuted_convolutions_align_back(first: int, second: int, hidden: int, 
     assert_aligns_back(model.state_dict(), spec, seed)
 
 
-@settings(max_examples=6)
+@settings(max_examples=4)
 @given(
     width=st.integers(2, 8),
     wide=st.integers(2, 8),

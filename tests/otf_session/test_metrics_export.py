@@ -93,6 +93,14 @@ def test_the_numbers_are_those_that_were_recorded_to_the_last_bit(home):
     assert [value.hex() for value in found] == [value.hex() for value in values]
 
 
+def test_names_with_commas_quotes_and_line_breaks_are_quoted(home):
+    run, name = 'a "b", c', "loss,\ntotal"
+    make_session(home, started(run), metrics([1], run=run, **{name: [0.5]})).close()
+    assert read_csv(export().stdout) == [(run, name, 1, 0.5)]
+    (row,) = csv.DictReader(io.StringIO(export("--wide").stdout))
+    assert (row["run"], row[name]) == (run, "0.5")
+
+
 def test_json_lines_hold_the_same(folder):
     lines = export("--format", "jsonl").stdout.splitlines()
     found = [json.loads(line) for line in lines]

@@ -186,6 +186,21 @@ def test_one_adapter_is_itself_in_peft(tmp_path: Path, method: str, targets: lis
     torch.testing.assert_close(loaded(tmp_path / "out"), expected, rtol=1e-4, atol=1e-4)
 
 
+def test_a_tasks_model_answers_as_in_peft(tmp_path: Path) -> None:
+    from otf_merge import Task
+    from otf_merge.adapters.applied import applied
+    from otf_merge.checkpoints.sources import opened
+    from otf_merge.parents import Parent
+
+    settings = {"r": 4, "lora_alpha": 8, "use_dora": True, "modules_to_save": ["head"]}
+    model, paths = saved(tmp_path, ["embed", "conv", "block.0"], settings, settings)
+    model.set_adapter("one")
+    with opened(paths[:1], None) as (checkpoint,), torch.no_grad():
+        parent = Parent(checkpoint, {name: name for name in checkpoint.specs})
+        found = applied(Task(base, []), parent, None, {})(tokens())
+        torch.testing.assert_close(found, model.eval()(tokens()), rtol=1e-4, atol=1e-4)
+
+
 def test_biases_are_averaged_as_peft_writes_them(tmp_path: Path) -> None:
     paths = []
     for place in range(2):

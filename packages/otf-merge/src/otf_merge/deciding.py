@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from typing import TYPE_CHECKING, Any
 
+from .adapters.held import held
 from .errors import GateRefused, InvalidInputs, MissingNeed
 from .evaluation import Scores, evaluate, model_with, names_between
 from .merged import Whole, whole
@@ -52,8 +53,6 @@ def scored(preparation: Preparation, task: Task, merged: Whole) -> Scores:
     method = preparation.method
     if method.fitted is None:
         return score(task, merged.state)
-    from .adapters.held import held
-
     changes = preparation.report.get("adapter_config", {})
     result = held(merged.state, preparation.checkpoints[0], changes)
     return _tried(preparation, task, result)

@@ -130,7 +130,7 @@ def planned(plan: Plan) -> str:
         f"Tensors   {told}",
         f"Reads     {size(plan.reads)} in {passes}{hashed}",
         f"Writes    {size(plan.writes)}; {size(plan.free)} are free on that disk",
-        f"Memory    {size(plan.memory)} at most, by estimate, beside torch itself",
+        f"Memory    about {size(plan.memory)} at its peak, beside torch itself",
     ]
     if plan.settings > 1:
         lines.append(f"Searches  {plan.settings:,} settings, each of which is a merge to be tried")

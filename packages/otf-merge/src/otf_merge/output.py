@@ -54,13 +54,13 @@ def write(
     with prepared(request, machine, outputs, progress) as preparation:
         if place is None:
             place = destination(default_output(preparation.checkpoints[0]), force=force)
-        _write(preparation, place, shard_size, hashed=hashes)
+        tensors = _write(preparation, place, shard_size, hashed=hashes)
     return Written(
         output=place.path,
         inputs=[checkpoint.path for checkpoint in preparation.checkpoints],
         method=preparation.method.name,
         parameters=used(preparation),
-        tensors=len(preparation.family.specs),
+        tensors=tensors,
         warnings=preparation.warnings,
         report=preparation.report,
     )
@@ -76,7 +76,8 @@ def used(preparation: Preparation) -> dict[str, Any]:
 
 def _write(
     preparation: Preparation, place: Destination, shard_size: int | None, *, hashed: bool
-) -> None:
+) -> int:
+    """Write it, and say how many tensors that were."""
     first = preparation.checkpoints[0]
     for note in place.notes(first):
         preparation.warn(note)
@@ -98,6 +99,7 @@ def _write(
         place.write(contents, first, shard_size=shard_size, config=config)
     finally:
         hashes.give_up()
+    return len(merged.specs)
 
 
 def _record(preparation: Preparation, hashes: Hashes) -> dict[str, Any]:

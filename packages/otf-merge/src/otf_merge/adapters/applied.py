@@ -49,7 +49,8 @@ def applied(
 def _add(layer: nn.Module, adapter: Adapter, module: str, factors: Factors) -> None:
     weight: Tensor = getattr(layer, "weight", torch.empty(0))
     delta = (factors.scaling * factors.b() @ factors.a()).to(weight.device)
-    if factors.embedding or _inputs_first(layer, adapter):
+    inputs_first = factors.embedding or _inputs_first(layer, adapter)
+    if inputs_first:
         delta = delta.T
     if delta.numel() != weight.numel() or len(delta) != len(weight):
         raise InvalidTask(
@@ -59,7 +60,7 @@ def _add(layer: nn.Module, adapter: Adapter, module: str, factors: Factors) -> N
         )
     changed = weight.to(torch.float64) + delta.reshape(weight.shape)
     if module in adapter.magnitudes:
-        changed = _scaled(changed, adapter, module, _inputs_first(layer, adapter))
+        changed = _scaled(changed, adapter, module, inputs_first)
     weight.copy_(changed)
     if factors.has_bias:
         bias: Tensor = layer.bias  # type: ignore[assignment]

@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 _MOVES_BASE = ("pissa", "olora", "corda", "loftq", "lora_ga")
 #: Kinds of low-rank adapter whose factors mean something else.
 _UNSUPPORTED = (
-    "target_parameters",
-    "use_qalora",
-    "use_bdlora",
     "arrow_config",
+    "kasa_config",
     "monteclora_config",
+    "target_parameters",
+    "use_bdlora",
+    "use_qalora",
 )
 #: What must be the same in all adapters that become one, as one setting of it is left.
 _SAME = (
@@ -79,7 +80,7 @@ class AdapterConfig:
                 "merged. Merge it with PEFT."
             )
         start = self.values.get("init_lora_weights")
-        if isinstance(start, str) and start.startswith(_MOVES_BASE):
+        if isinstance(start, str) and start.lower().startswith(_MOVES_BASE):
             raise InvalidInputs(
                 f"`{self.label}` was initialised by {start}, which moves weights of the base into the "
                 "adapter: its product is not all that was learned. Save it as plain LoRA first, with "

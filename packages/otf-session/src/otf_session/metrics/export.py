@@ -108,7 +108,8 @@ def _write_text(
     wide: bool,
 ) -> None:
     if format is Format.CSV:
-        text.write_csv(file, source, choice, wide=wide)
+        write = text.write_wide_csv if wide else text.write_csv
+        write(file, source, choice)
     else:
         text.write_jsonl(file, source, choice)
 

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from itertools import chain, islice
+from itertools import islice
 from typing import BinaryIO, Iterable, Iterator, List, Sequence
 
 import msgspec
@@ -17,16 +17,22 @@ _NOT_FINITE = "nan"
 _ROWS = 4096
 
 
-def write_csv(file: BinaryIO, blocks: Iterable[Block], choice: Choice, *, wide: bool) -> None:
-    """Write a header and one row per value; `wide`: one row per step, a column per metric."""
-    header = line_columns(choice) if wide else choice.columns
-    rows = chain([header], _wide(blocks, choice) if wide else _long(blocks, choice))
+def write_csv(file: BinaryIO, blocks: Iterable[Block], choice: Choice) -> None:
+    """Write a header and one row per value."""
+    file.write(_csv([choice.columns]))
+    for block in blocks:
+        file.write(_block(block, choice).encode())
+
+
+def write_wide_csv(file: BinaryIO, blocks: Iterable[Block], choice: Choice) -> None:
+    """Write a header and one row per step, with a column per metric."""
+    file.write(_csv([line_columns(choice)]))
+    rows = _wide(blocks, choice)
     while True:
-        text = io.StringIO(newline="")
-        csv.writer(text, lineterminator="\n").writerows(islice(rows, _ROWS))
-        if not text.tell():
+        some = list(islice(rows, _ROWS))
+        if not some:
             return
-        file.write(text.getvalue().encode())
+        file.write(_csv(some))
 
 
 def write_jsonl(file: BinaryIO, blocks: Iterable[Block], choice: Choice) -> None:
@@ -34,16 +40,30 @@ def write_jsonl(file: BinaryIO, blocks: Iterable[Block], choice: Choice) -> None
     encoder, columns = msgspec.json.Encoder(), choice.columns
     rows = points(blocks)
     while True:
-        found = [dict(zip(columns, point)) for point in islice(rows, _ROWS)]
-        if not found:
+        some = [dict(zip(columns, point)) for point in islice(rows, _ROWS)]
+        if not some:
             return
-        file.write(encoder.encode_lines(found))
+        file.write(encoder.encode_lines(some))
 
 
-def _long(blocks: Iterable[Block], choice: Choice) -> Iterator[Sequence[object]]:
-    for run, name, step, time, value, rewound in points(blocks):
-        row = (run, name, step, time, _NOT_FINITE if value is None else value)
-        yield (*row, int(rewound)) if choice.rewound else row
+def _csv(rows: Sequence[Sequence[object]]) -> bytes:
+    text = io.StringIO(newline="")
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue().encode()
+
+
+def _block(block: Block, choice: Choice) -> str:
+    """The rows of a batch. Only names are quoted; step and time are made text once for all."""
+    heads = [f"{step},{time!r}," for step, time in zip(block.steps, block.times)]
+    ends = ["\n"] * len(heads)
+    if choice.rewound:
+        ends = [f",{int(block.is_rewound(step))}\n" for step in block.steps]
+    parts: List[str] = []
+    for name, values in block.values.items():
+        begin = _csv([[block.run, name, ""]]).decode().rstrip("\n")
+        for head, value, end in zip(heads, values, ends):
+            parts.append(f"{begin}{head}{_NOT_FINITE if value is None else repr(value)}{end}")
+    return "".join(parts)
 
 
 def _wide(blocks: Iterable[Block], choice: Choice) -> Iterator[Sequence[object]]:
