@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -182,9 +183,29 @@ def test_results_and_parents_are_tried_in_the_tasks_model(tmp_path: Path) -> Non
         )
     )
     assert [it.name for it in rows] == ["a", "b", "adapter-svd", "adapter-linear"]
+    alike = Request(paths, task=Task(base, data(), data()), parameters={"steps": 1})
+    everything = compare(alike, Machine(), lambda *_: None)
+    assert [it.name for it in everything] == [
+        *"ab",
+        "adapter-fusion",
+        "adapter-linear",
+        "adapter-svd",
+    ]
     for path, row in zip(paths, rows):
         assert row.scores is not None
         assert row.scores.metric == accuracy(adapted(path))
+
+
+def test_the_report_is_the_best_results_and_not_the_last_ones(tmp_path: Path) -> None:
+    counts = itertools.count(0, -1)
+    worse_and_worse = Task(base, data(), metric=lambda *_: next(counts))
+    request = Request(
+        both(tmp_path), "adapter-svd", task=worse_and_worse, search={"rank": ["1", "2"]}
+    )
+    report = merge_into_file(request, Path("out/")).report
+    assert report["search"]["chosen"] == {"rank": 1}
+    assert report["adapter_svd"]["modules"]["fc1"]["rank"] == 1
+    assert config_of(Path("out"))["r"] == 1
 
 
 def test_magnitudes_biases_and_whole_modules_are_tried_too(tmp_path: Path) -> None:

@@ -97,7 +97,8 @@ def test_decisions_are_told_after_the_merge(cli: Cli, lines: list[Path]) -> None
 
 
 def test_what_a_task_prints_is_not_in_the_document(cli: Cli, lines: list[Path]) -> None:
-    loud = Path("line.py").read_text().replace("def task():", "def task():\n    print('loading', flush=True)")
+    quiet = Path("line.py").read_text()
+    loud = quiet.replace("def task():", "def task():\n    print('loading', flush=True)")
     Path("line.py").write_text(f"print('imported')\n{loud}")
     words = [*lines, "--task", "line.py:task", "--json"]
     for command in (["plan"], ["compare", "-m", "linear"], []):

@@ -4,6 +4,7 @@ import sys
 import pytest
 from otf_serve import catalog as catalog_module
 from otf_serve.catalog import Catalog
+from otf_session import display_name
 from otf_session.errors import SessionNotFound
 from otf_session.events import RunState
 from otf_session.home import DATABASE
@@ -51,6 +52,17 @@ def test_what_was_appended_is_seen(catalog, make, reads):
         assert (summary.last_seq, summary.runs[0].step) == (step + 1, step)
     catalog.summaries(NOBODY)
     assert reads == [store.id] * 5
+
+
+def test_a_session_that_is_renamed_is_seen(catalog, make, reads):
+    store, _ = make(started()), make(started())
+    assert catalog.summary(store.id, NOBODY).name == ""
+    for name in ("once", "else"):
+        display_name.write(store.folder, name)
+        assert catalog.summary(store.id, NOBODY).name == name
+    display_name.clear(store.folder)
+    assert catalog.summary(store.id, NOBODY).name == ""
+    assert set(reads) == {store.id}
 
 
 def test_what_was_appended_and_folded_in_is_seen(catalog, make):

@@ -305,3 +305,24 @@ def test_a_made_session_is_found_by_the_last_part_of_its_id(home):
     store = make_session(home)
     store.close()
     assert home.session_folder(store.id.rpartition("-")[2]) == store.folder
+
+
+def test_a_session_answers_to_its_name_where_no_id_does(home, three):
+    from otf_session import display_name
+
+    display_name.write(three[0], "best so far")
+    display_name.write(three[1], three[2].name[:15])
+    assert home.session_folder("best so far") == three[0]
+    # Ids come first: a name that looks like one leads nobody astray.
+    assert home.session_folder(three[2].name) == three[2]
+    with pytest.raises(SessionNotFound):
+        home.session_folder("best")
+
+
+def test_folders_that_are_no_sessions_are_listed_apart(home, three):
+    hidden, bare = home.sessions / ".import-1", home.sessions / "bare"
+    for folder in (hidden, bare):
+        folder.mkdir()
+    (home.sessions / "file").touch()
+    assert home.other_folders() == [hidden, bare]
+    assert home.session_folders() == three

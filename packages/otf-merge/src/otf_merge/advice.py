@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .cores import one_core_each
 from .measures import Gram
 from .pieces import cut
 
@@ -22,7 +23,7 @@ if TYPE_CHECKING:
     from .registry import MergeMethod
 
 #: Elements that are looked at: all of a smaller model, of a greater one pieces at even distances.
-SAMPLE = 1 << 24
+SAMPLE = 1 << 22
 #: Above this collapse score averages have been seen to be worse than the base.
 COLLAPSING = 1.9e-3
 #: Below this cosine two models have not grown from one start.
@@ -81,7 +82,8 @@ def assess(family: Family) -> Assessment | None:
     everyone = [*family.parents, *([family.base] if family.base else [])]
     if total < _FEWEST or len(everyone) < 2:  # noqa: PLR2004 - one is no distance
         return None
-    gram, seen = _gram(family, names, everyone, every=max(1, math.ceil(total / SAMPLE)))
+    with one_core_each():
+        gram, seen = _gram(family, names, everyone, every=max(1, math.ceil(total / SAMPLE)))
     return _assessment(gram, len(family.parents), seen, total)
 
 

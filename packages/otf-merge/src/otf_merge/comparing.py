@@ -7,6 +7,8 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from .adapters.names import role_of
+from .checkpoints.sources import files_of, opened
 from .deciding import score, scored, scored_parent, told
 from .errors import InvalidInputs, MergeError
 from .merged import whole
@@ -53,15 +55,15 @@ def compare(
 ) -> Iterator[Contender]:
     """The parents and the base, then one contender after the other, as each is done.
 
-    Without `methods`, all there are; each has its defaults, but where the request gives a parameter
+    Without `methods`, all there are, or for adapters all that are for these; each has its defaults, but where the request gives a parameter
     that it has, that. Raises a `MergeError` where no method could do with these checkpoints.
     """
-    chosen = [find_method(name) for name in methods] if methods else list_methods()[0]
     if request.task is None:
         raise InvalidInputs(
             "A comparison needs a model and data. Give them with --task module:function, where the "
             "function returns an `otf_merge.Task`."
         )
+    chosen = [find_method(name) for name in methods] if methods else _applicable(request)
     yield from _controls(request, machine, chosen)
     for method in chosen:
         yield _contender(_for(request, method), method, machine, progress)
@@ -71,6 +73,16 @@ def ranked(contenders: Sequence[Contender]) -> list[Contender]:
     """The best first, by the metric and then by the loss; those without a result come last."""
     worst = (float("-inf"), float("-inf"))
     return sorted(contenders, key=lambda it: it.scores.rank if it.scores else worst, reverse=True)
+
+
+def _applicable(request: Request) -> list[MergeMethod]:
+    """All methods; of low-rank adapters those that merge them."""
+    found = list_methods()[0]
+    with opened(files_of(request.inputs), request.key) as checkpoints:
+        adapters = [any(role_of(name) for name in it.specs) for it in checkpoints]
+    if not adapters or not all(adapters):
+        return found
+    return [method for method in found if method.fitted is not None]
 
 
 def _controls(

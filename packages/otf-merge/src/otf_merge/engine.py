@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .cores import one_core_each
 from .errors import InputsDiffer, InvalidMethod, NotFinite
 from .family import Rule
 from .looks import Look
@@ -36,8 +37,6 @@ if TYPE_CHECKING:
 #: Tensors up to this size, over all checkpoints as they are computed with, stay in memory between
 #: being measured and being merged; greater ones are read again. In bytes.
 HELD = 1 << 27
-# A little under glibc's limit, its own header included.
-_KEPT = (1 << 25) - (1 << 12)
 #: The bytes of a number in half precision.
 _HALF = 2
 
@@ -316,25 +315,14 @@ class Engine:
 @contextlib.contextmanager
 def _workers(threads: int) -> Iterator[ThreadPoolExecutor]:
     """Threads that compute with one core each: the pieces are what is done side by side."""
-    _keep_freed_memory()
-    before = torch.get_num_threads()
     pool = ThreadPoolExecutor(
         threads, "otf-merge", initializer=torch.set_num_threads, initargs=(1,)
     )
-    try:
-        yield pool
-    finally:
-        pool.shutdown(cancel_futures=True)
-        torch.set_num_threads(before)
-
-
-def _keep_freed_memory() -> None:
-    """Let freed pieces be used again, instead of going back to the kernel and being zeroed anew.
-
-    glibc keeps what is no greater than the greatest block that was mapped on its own and freed, up
-    to 32 MiB; until there was one, that is 128 KiB. It more than doubles the speed of a merge.
-    """
-    torch.empty(_KEPT, dtype=torch.uint8)
+    with one_core_each():
+        try:
+            yield pool
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def _shaped(elements: Tensor, piece: Piece, granularity: Granularity) -> Tensor:

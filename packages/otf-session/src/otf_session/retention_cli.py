@@ -67,7 +67,7 @@ def prune(
     older_than: Optional[str] = typer.Option(
         None,
         metavar="DURATION",
-        help="Those that have not changed for so long: 45m, 12h, 30d, 2w. An import is a change.",
+        help="Sessions that have not changed for so long: 45m, 12h, 30d, 2w. An import is a change.",
         show_default=False,
     ),
     keep_last: int = typer.Option(

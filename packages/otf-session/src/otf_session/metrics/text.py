@@ -20,8 +20,7 @@ _ROWS = 4096
 def write_csv(file: BinaryIO, blocks: Iterable[Block], choice: Choice) -> None:
     """Write a header and one row per value."""
     file.write(_csv([choice.columns]))
-    for block in blocks:
-        file.write(_block(block, choice).encode())
+    file.writelines(_block(block, choice).encode() for block in blocks)
 
 
 def write_wide_csv(file: BinaryIO, blocks: Iterable[Block], choice: Choice) -> None:
