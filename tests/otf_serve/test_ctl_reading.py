@@ -356,6 +356,11 @@ def test_an_outcome_without_words_is_no_missing_one():
 
 def test_checkpoints_are_those_that_are_kept(served, home):
     store = make_session(home, *STEERED)
+    # One that somebody has taken away is none that is kept.
+    assert served("checkpoints") == "No checkpoint is kept yet.\n"
+    store.checkpoints.mkdir(exist_ok=True)
+    for step in (15, 20):
+        (store.checkpoints / f"{step}.pt").touch()
     head, *rows = served("checkpoints").splitlines()
     assert head.split() == ["checkpoint", "run", "step", "epoch", "label", "size", "written"]
     assert [row.split()[:5] for row in rows] == [
