@@ -27,7 +27,7 @@ PACKAGES = {
 }
 #: What a package's own tests need beside it.
 TEST_NEEDS = {
-    "otf-session": ["hypothesis"],
+    "otf-session": ["hypothesis", "pyarrow", "tensorboard"],
     "otf-merge": ["hypothesis", "scikit-learn"],
     "otf-hooks": ["numpy", "torchdata"],
     "otf-serve": ["httpx", "hypothesis"],
@@ -96,7 +96,7 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check the types of all packages, strictly."""
     install(session, "onthefly-ai", editable=True)
-    pip_install(session, "mypy", "numpy")
+    pip_install(session, "mypy", "numpy", "types-PyYAML")
     session.run("mypy", *(f"packages/{package}/src" for package in PACKAGES))
 
 

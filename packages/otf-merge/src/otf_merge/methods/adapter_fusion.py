@@ -75,7 +75,7 @@ def adapter_fusion(
     ] = 50,
     pattern: Annotated[
         str,
-        "how bottleneck adapters are named, without .weight or .bias: {layer} is the path of the "
+        "how bottleneck adapters are named, without its last part, weight or bias: {layer} is the path of the "
         "module whose output they take, {part} down or up, * anything; adapter-hub's are "
         "`{layer}.adapters.*.adapter_{part}*`",
     ] = "{layer}.adapter.{part}",
