@@ -3,7 +3,7 @@
     python benchmarks/merging.py                     # all tables, each with its own number of seeds
     python benchmarks/merging.py domains dare --seeds 2
 
-`merging.md` has what that printed, and what it shows.
+Each table says beside its figures how many seeds they are of.
 """
 
 from __future__ import annotations
