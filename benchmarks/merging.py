@@ -3,7 +3,8 @@
     python benchmarks/merging.py                     # all tables, each with its own number of seeds
     python benchmarks/merging.py domains dare --seeds 2
 
-Each table says beside its figures how many seeds they are of.
+Each table says beside its figures how many seeds they are of; `merging.md` has all of them, and what
+they show.
 """
 
 from __future__ import annotations

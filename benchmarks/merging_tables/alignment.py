@@ -12,7 +12,7 @@ from otf_merge.task import Task
 
 from .digits import dice, digits
 from .printing import Figures, column, mean, plus_minus, table
-from .training import Trained, fresh, mlp, percent, percent_of
+from .training import Trained, collapse_score, fresh, mlp, percent, percent_of
 
 TITLE = "Permutation alignment by width"
 SEEDS = 6
@@ -43,6 +43,8 @@ def measure(seed: int, folder: Path) -> Figures:
         matched = merge([paths[0], permuted], threads=1)
         figures[f"matched/{width}"] = percent(task, matched, test)
         figures[f"off/{width}"] = _difference(task, paths[1], permuted, split.test.x)
+        figures[f"naive score/{width}"] = collapse_score(paths)
+        figures[f"matched score/{width}"] = collapse_score([paths[0], permuted])
         figures[f"naive barrier/{width}"] = _barrier(task, paths, test)
         figures[f"matched barrier/{width}"] = _barrier(task, [paths[0], permuted], test)
     return figures
@@ -71,6 +73,8 @@ def told(runs: List[Figures]) -> str:
         "After matching, %": ("matched", 1),
         "Loss barrier, naive": ("naive barrier", 2),
         "Loss barrier, matched": ("matched barrier", 3),
+        "Collapse score in thousandths, naive": ("naive score", 1),
+        "Collapse score in thousandths, matched": ("matched score", 1),
     }
     off = max(run[f"off/{width}"] for run in runs for width in WIDTHS)
     return (

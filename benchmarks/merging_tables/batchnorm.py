@@ -11,12 +11,13 @@ from torch import nn
 
 from .digits import CLASSES, PIXELS, dice, digits
 from .printing import Figures, column, mean, plus_minus, table
-from .training import Trained, fresh, percent, percent_of
+from .training import Trained, collapse_score, fresh, percent, percent_of
 
 TITLE = "BatchNorm after averaging"
 SEEDS = 8
 
 COUNT = 2
+SCORE = "Collapse score in thousandths"
 SETTINGS: Dict[str, Dict[str, Any]] = {
     "rate 1e-3, shared base": {"rate": 1e-3, "shared": True},
     "rate 1e-2, shared base": {"rate": 1e-2, "shared": True},
@@ -48,6 +49,7 @@ def measure(seed: int, folder: Path) -> Figures:
         tuned = _tuned(seed, **given)
         paths = [it.save(folder / f"model{place}.pt") for place, it in enumerate(tuned)]
         figures[f"Single/{setting}"] = mean([percent_of(it.model, task, test) for it in tuned])
+        figures[f"{SCORE}/{setting}"] = collapse_score(paths)
         for way, options in WAYS.items():
             weights = merge(paths, task=task, threads=1, **options)
             figures[f"{way}/{setting}"] = percent(task, weights, test)
@@ -67,6 +69,6 @@ def _tuned(seed: int, rate: float, shared: bool) -> List[Trained]:
 def told(runs: List[Figures]) -> str:
     rows = [
         [way, *(plus_minus(column(runs, f"{way}/{setting}"), 2) for setting in SETTINGS)]
-        for way in ("Single", *WAYS)
+        for way in ("Single", *WAYS, SCORE)
     ]
     return table(["test accuracy, %", *SETTINGS], rows)

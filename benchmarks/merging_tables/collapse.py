@@ -7,13 +7,11 @@ from typing import List
 
 from otf_merge import merge
 from otf_merge.evaluation import evaluate, model_with
-from otf_merge.preparing import prepared
-from otf_merge.request import Machine, Request
 
 from .digits import dice, digits, in_domains
 from .experts import based, domain_task
 from .printing import Figures, column, mean, plus_minus, table
-from .training import percent, percent_of
+from .training import collapse_score, percent, percent_of
 
 TITLE = "When merging collapses: experts' training length"
 SEEDS = 6
@@ -45,8 +43,7 @@ def measure(seed: int, folder: Path) -> Figures:
         figures[f"gain/{length}"] = percent(task, merge(paths, threads=1), test) - base
         regmean = merge(paths, method="regmean", alpha=1.0, task=task, threads=1)
         figures[f"regmean/{length}"] = percent(task, regmean, test)
-        with prepared(Request(inputs=paths), Machine(threads=1)) as preparation:
-            figures[f"score/{length}"] = 1e3 * preparation.report["assessment"]["collapse_score"]
+        figures[f"score/{length}"] = collapse_score(paths)
         # Of two domains the line's ends know one each; what is between is to know both.
         both = [batch for it in tests[:2] for batch in it.whole()]
         for place in LINE:

@@ -10,7 +10,7 @@ from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 from torch import Tensor
 
-#: What `torch.randint` and the like are given, so that no two draws of a seed are the same.
+#: How far the random numbers of two seeds lie apart; below it, each purpose has its own.
 PURPOSES = 1000
 
 CLASSES = 10

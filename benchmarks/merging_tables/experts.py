@@ -49,11 +49,11 @@ def domain_task(split: Split) -> Task:
     )
 
 
-def experts(seed: int, folder: Path, steps: int = STEPS) -> Experts:
+def experts(seed: int, folder: Path) -> Experts:
     split = digits(seed)
     start = based(seed)
     found = [
-        start.fork().train(it, steps, dice(seed, 10 + place))
+        start.fork().train(it, STEPS, dice(seed, 10 + place))
         for place, it in enumerate(in_domains(split.train))
     ]
     paths = [it.save(folder / f"expert{place}.pt") for place, it in enumerate(found)]

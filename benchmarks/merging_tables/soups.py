@@ -9,7 +9,7 @@ import torch
 from otf_merge import merge
 from otf_merge.task import Task
 
-from .digits import CLASSES, Samples, dice, digits
+from .digits import CLASSES, Batch, Samples, dice, digits
 from .printing import Figures, column, mean, plus_minus, table
 from .training import Trained, fresh, mean_of_outputs, mlp, percent, percent_of, right
 
@@ -19,25 +19,39 @@ SEEDS = 20
 COUNT = 8
 WRONG = 0.15
 
+BEST = "Best of the eight by validation"
+GREEDY = "Greedy soup (`greedy-soup`)"
+
+
+#: Who mislabels: the data, which all eight are tuned on, or each fine-tune for itself.
+LABELS = ("all on the same wrong labels", "each on wrong labels of its own")
+
 
 def measure(seed: int, folder: Path) -> Figures:
     split = digits(seed)
-    task = Task(model=mlp, validation=split.validation.whole(), train=split.train.shuffled())
+    task = Task(model=mlp, validation=split.validation.whole())
     test = split.test.whole()
     start = Trained(fresh(mlp, seed, 1)).train(split.train.part(0, 150), 150, dice(seed, 2))
-    tuned = _tuned(start, _mislabelled(split.train, dice(seed, 3)), seed)
-    paths = [it.save(folder / f"tune{place}.pt") for place, it in enumerate(tuned)]
+    figures = {}
+    for labels in LABELS:
+        tuned = _tuned(start, split.train, seed, own=labels == LABELS[1])
+        paths = [it.save(folder / f"tune{place}.pt") for place, it in enumerate(tuned)]
+        rows = {"Base": percent_of(start.model, task, test), **_souped(tuned, paths, task, test)}
+        figures.update({f"{row}/{labels}": it for row, it in rows.items()})
+    return figures
+
+
+def _souped(tuned: List[Trained], paths: List[Path], task: Task, test: List[Batch]) -> Figures:
     models = [it.model for it in tuned]
     alone = [percent_of(it, task, test) for it in models]
     decided = [percent_of(it, task, task.validation) for it in models]
     x, y = test[0]
     greedy = merge(paths, method="greedy-soup", task=task, threads=1)
     return {
-        "Base": percent_of(start.model, task, test),
         "Mean of the eight": mean(alone),
-        "Best of the eight by validation": alone[decided.index(max(decided))],
+        BEST: alone[decided.index(max(decided))],
         "Uniform soup (`linear`)": percent(task, merge(paths, threads=1), test),
-        "Greedy soup (`greedy-soup`)": percent(task, greedy, test),
+        GREEDY: percent(task, greedy, test),
         "Mean of the eight's logits": right(mean_of_outputs(models, x), y),
     }
 
@@ -49,7 +63,7 @@ def _mislabelled(data: Samples, draws: torch.Generator) -> Samples:
     return Samples(data.x, torch.where(wrong, drawn, data.y))
 
 
-def _tuned(start: Trained, data: Samples, seed: int) -> List[Trained]:
+def _tuned(start: Trained, data: Samples, seed: int, *, own: bool) -> List[Trained]:
     """Fine-tunes with a rate of 10 to the power of -3.7 to -2.5, and other settings drawn."""
     draws = dice(seed, 4)
 
@@ -62,22 +76,25 @@ def _tuned(start: Trained, data: Samples, seed: int) -> List[Trained]:
         steps, decay = int(one_of(200, 400, 600)), one_of(0, 1e-4, 1e-3)
         noise, smoothing = one_of(0, 0.1, 0.2), one_of(0, 0.1)
         tune = start.fork(rate, decay)
-        tune.train(data, steps, dice(seed, 10 + place), noise=noise, smoothing=smoothing)
+        labelled = _mislabelled(data, dice(seed, 30 + place if own else 3))
+        tune.train(labelled, steps, dice(seed, 10 + place), noise=noise, smoothing=smoothing)
         found.append(tune)
     return found
 
 
 def told(runs: List[Figures]) -> str:
-    rows = [[row, plus_minus(column(runs, row), 2)] for row in runs[0]]
-    greedy, best = (
-        column(runs, row)
-        for row in ("Greedy soup (`greedy-soup`)", "Best of the eight by validation")
-    )
+    names = list(dict.fromkeys(key.partition("/")[0] for key in runs[0]))
+    rows = [
+        [row, *(plus_minus(column(runs, f"{row}/{labels}"), 2) for labels in LABELS)]
+        for row in names
+    ]
+    rows.append(["Greedy less best", *(_gain(runs, labels) for labels in LABELS)])
+    return table(["test accuracy, %", *LABELS], rows)
+
+
+def _gain(runs: List[Figures], labels: str) -> str:
+    best, greedy = (column(runs, f"{row}/{labels}") for row in (BEST, GREEDY))
     gains = [one - other for one, other in zip(greedy, best)]
-    won = sum(it > 0 for it in gains)
-    lost = sum(it < 0 for it in gains)
-    return (
-        table(["", "test accuracy, %"], rows)
-        + f"\n\nGreedy over best: {plus_minus(gains, 2)}; {won} wins, {lost} losses, "
-        f"{len(gains) - won - lost} ties."
-    )
+    won, lost = sum(it > 0 for it in gains), sum(it < 0 for it in gains)
+    ties = len(gains) - won - lost
+    return f"{plus_minus(gains, 2)}; {won} wins, {lost} losses, {ties} ties"

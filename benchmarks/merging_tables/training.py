@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import copy
 from pathlib import Path
-from typing import Callable, List, Optional
+from typing import Callable, List, Mapping
 
 import torch
 from otf_merge.evaluation import evaluate, model_with
+from otf_merge.preparing import prepared
+from otf_merge.request import Machine, Request
 from otf_merge.task import Task
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -75,8 +77,8 @@ class Trained:
         return path
 
 
-def percent(task: Task, weights: object, data: Optional[List[Batch]] = None) -> float:
-    """The accuracy of those weights, on the task's validation data unless others are given."""
+def percent(task: Task, weights: Mapping[str, Tensor], data: List[Batch]) -> float:
+    """The accuracy of those weights in the task's model."""
     return 100 * evaluate(model_with(task, weights), task, data).metric
 
 
@@ -90,6 +92,12 @@ def mean_of_outputs(
     """The mean over the models of their logits, or of what `after` makes of them."""
     with torch.no_grad():
         return torch.stack([after(model(x)) for model in models]).mean(0)
+
+
+def collapse_score(paths: List[Path]) -> float:
+    """What the product says beforehand of how far the checkpoints are apart, in thousandths."""
+    with prepared(Request(inputs=paths), Machine(threads=1)) as preparation:
+        return 1e3 * float(preparation.report["assessment"]["collapse_score"])
 
 
 def right(outputs: Tensor, y: Tensor) -> float:
