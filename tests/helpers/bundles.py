@@ -8,7 +8,9 @@ from pathlib import Path
 from typing import Any, Callable, Dict, List, Optional
 
 from otf_session.bundles.exporter import export_session
+from otf_session.bundles.importer import import_bundle
 from otf_session.commands import Applied, SetHyperparameters
+from otf_session.errors import Cancelled
 from otf_session.events import (
     CheckpointRemoved,
     CheckpointSaved,
@@ -187,3 +189,17 @@ def with_record(bundle: Path, *statements: str) -> Path:
     members[DATABASE] = record.read_bytes()
     record.unlink()
     return pack(bundle, sign(members))
+
+
+def moments_cancelled(target: Home, bundle: Path) -> int:
+    """How many moments of an import can be cancelled at; each time nothing may be left behind."""
+    moments = 0
+    while True:
+        left = iter([False] * moments)
+        try:
+            import_bundle(target, bundle, is_cancelled=lambda left=left: next(left, True))
+        except Cancelled:
+            assert tree(target.path.parent) == ["home", "home/sessions"]
+        else:
+            return moments
+        moments += 1

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import inspect
 import json
 import struct
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
 import pytest
 import torch
 from hypothesis import settings
+from otf_merge.checkpoints.checkpoint import Checkpoint
+from otf_merge.checkpoints.formats import open_checkpoint
 from otf_merge.cli import app
 from typer.testing import CliRunner
 
@@ -132,3 +136,25 @@ def lines(save: Callable[..., Path]) -> list[Path]:
     Path("line.py").write_text(LINE)
     slopes = (("a", 0.0), ("b", 1.0))
     return [save(f"{name}.pt", {"weight": torch.full((1, 1), it)}) for name, it in slopes]
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., Checkpoint]]:
+    """Open a checkpoint, which is closed after the test."""
+    with contextlib.ExitStack() as stack:
+
+        def opened(path: Path, key: str | None = None) -> Checkpoint:
+            checkpoint = open_checkpoint(path, key)
+            stack.callback(checkpoint.close)
+            return checkpoint
+
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """One core, as a piece of a merge has; on a busy machine tiny tensors lose much by more."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

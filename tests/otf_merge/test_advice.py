@@ -112,3 +112,15 @@ def test_a_few_numbers_have_no_direction(save: Save) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         merge(["a.pt", "b.pt"])
+
+
+def test_nothing_is_said_of_distances_after_an_alignment(save: Save) -> None:
+    for seed, name in enumerate("ab"):
+        torch.manual_seed(seed)
+        layers = torch.nn.Linear(64, 64), torch.nn.ReLU(), torch.nn.Linear(64, 8)
+        save(f"{name}.pt", torch.nn.Sequential(*layers).state_dict())
+    with pytest.warns(MergeWarning, match="no common ancestor"):
+        merge(["a.pt", "b.pt"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert merge(["a.pt", "b.pt"], align="weights")

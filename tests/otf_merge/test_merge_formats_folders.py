@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
 import pytest
 import torch
 from otf_merge import MergeWarning, merge
-from otf_merge.checkpoints.checkpoint import Checkpoint
 from otf_merge.checkpoints.destination import destination
 from otf_merge.checkpoints.formats import open_checkpoint
 from otf_merge.checkpoints.weights_folder import WeightsFolder
@@ -40,19 +37,6 @@ LAYOUT = {
     "count": "model-00002-of-00002.safetensors",
 }
 CONFIG = '{"architectures": ["Llama"],\n "torch_dtype":   "float32", "vocab_size": 200}'
-
-
-@pytest.fixture
-def opened() -> Iterator[Open]:
-    """Open a checkpoint, which is closed after the test."""
-    with contextlib.ExitStack() as stack:
-
-        def opened(path: Path, key: str | None = None) -> Checkpoint:
-            checkpoint = open_checkpoint(path, key)
-            stack.callback(checkpoint.close)
-            return checkpoint
-
-        yield opened
 
 
 @pytest.fixture

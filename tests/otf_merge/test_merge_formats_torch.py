@@ -8,7 +8,6 @@ import io
 import tarfile
 import threading
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Callable
 
@@ -29,19 +28,6 @@ from .formats import assert_same, state_of, stream_of
 Save = Callable[[str, Any], Path]
 Open = Callable[..., Checkpoint]
 WEIGHTS = {"w": torch.tensor([1.0, 3.0]), "n": torch.tensor(7)}
-
-
-@pytest.fixture
-def opened() -> Iterator[Open]:
-    """Open a checkpoint, which is closed after the test."""
-    with contextlib.ExitStack() as stack:
-
-        def opened(path: Path, key: str | None = None) -> Checkpoint:
-            checkpoint = open_checkpoint(path, key)
-            stack.callback(checkpoint.close)
-            return checkpoint
-
-        yield opened
 
 
 def state() -> dict[str, torch.Tensor]:

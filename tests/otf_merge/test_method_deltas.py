@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
 from typing import Any, Callable
 
 import pytest
@@ -26,14 +25,7 @@ from torch import Tensor
 SHAPES = [(), (1,), (0,), (7,), (5, 1), (1, 5), (6, 4), (2, 3, 4)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    # As a merge computes. Tiny tensors gain nothing from more, and lose much on a busy machine.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 Numbers = list[float]
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import pytest
@@ -20,14 +20,7 @@ from torch import Tensor
 TENSOR_FORM = {method.name: method for method in BUILT_IN if method.form == "tensor"}
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    # As a merge computes. Tiny tensors gain nothing from more, and lose much on a busy machine.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
-
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 NO_COPIES = ("copies",)
 NEITHER = ("copies", "lone weight")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -20,13 +19,7 @@ from torch import Tensor
 SHAPES = [(2,), (7,), (5, 1), (1, 5), (2, 3, 4)]
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _one_thread() -> Iterator[None]:
-    # As a merge computes. Tiny tensors gain nothing from more, and lose much on a busy machine.
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def drawn(count: int, shape: tuple[int, ...], seed: int, spread: float = 1.0) -> list[Tensor]:

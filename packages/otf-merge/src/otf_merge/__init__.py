@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .errors import MergeError, MergeWarning
-    from .merging import merge
+    from .merging import merge, merge_into_file
     from .parameters import Range
     from .registry import MergeMethod, merge_method, model_method
+    from .request import Request
     from .task import Task
 
 __all__ = [
@@ -23,8 +24,10 @@ __all__ = [
     "MergeMethod",
     "MergeWarning",
     "Range",
+    "Request",
     "Task",
     "merge",
+    "merge_into_file",
     "merge_method",
     "model_method",
 ]
@@ -34,8 +37,10 @@ _MODULES = {
     "MergeMethod": ".registry",
     "MergeWarning": ".errors",
     "Range": ".parameters",
+    "Request": ".request",
     "Task": ".task",
     "merge": ".merging",
+    "merge_into_file": ".merging",
     "merge_method": ".registry",
     "model_method": ".registry",
 }

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
+from .combining import weighted_mean
 from .errors import InputsDiffer
 from .family import is_averaged
-from .methods.linear import linear
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -40,8 +40,8 @@ def averaged(parents: Sequence[Parent], name: str, weights: Sequence[float]) -> 
         return _kept([parents[place] for place in holders], name, tensors)
     shares = [weights[place] for place in holders]
     wide = functools.reduce(torch.promote_types, (wider(it.dtype) for it in tensors))
-    mean: Tensor = linear(
-        [it.to(wide) for it in tensors], weights=shares if any(shares) else [1.0] * len(shares)
+    mean = weighted_mean(
+        [it.to(wide) for it in tensors], shares if any(shares) else [1.0] * len(shares)
     )
     return mean.to(dtype, copy=True)
 

@@ -26,6 +26,9 @@ def _alignment(found: Mapping[str, Any]) -> str:
     ]
     units = counted(sum(found["units"].values()), "hidden unit")
     told = f"Aligned {units} to those of {found['reference']}; cosines: {_listed(rows)}."
+    kept = [f"{layer} ({why})" for layer, why in found["kept"].items()]
+    if kept:
+        told += f" Left in their order: {_listed(kept)}."
     return f"{told} {found['assumed']}".rstrip()
 
 

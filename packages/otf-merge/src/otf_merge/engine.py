@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
+from .combining import weighted_mean
 from .cores import one_core_each
 from .errors import InputsDiffer, InvalidMethod, NotFinite
 from .family import Rule
 from .looks import Look
-from .methods.linear import linear
 from .pieces import cut
 from .progress import unwatched
 
@@ -207,9 +207,7 @@ class Engine:
             tensors = [self._part(parent, name, piece, wide) for parent in parents]
             self._require_finite_inputs(name, tensors, None, holders)
             weights = [self.choices.weights(name)[i] for i in holders]
-            averaged: Tensor = linear(
-                tensors, weights=weights if any(weights) else [1.0] * len(weights)
-            )
+            averaged = weighted_mean(tensors, weights if any(weights) else [1.0] * len(weights))
             return self._rounded(name, averaged, finite=self._is_finite(averaged))
         first, *others = [parent.elements(name, start, stop) for parent in parents]
         if rule is Rule.COUNT:

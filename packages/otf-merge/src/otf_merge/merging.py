@@ -100,7 +100,7 @@ def merge(
       about as long as an average; `progress` is told how far the merge is.
 
     What should be known about the result comes as a `MergeWarning`, what prevents it as a
-    `MergeError`.
+    `MergeError`. `merge_into_file`, which takes a `Request`, also tells what was decided on the way.
     """
     request = Request(
         inputs=_paths(inputs),

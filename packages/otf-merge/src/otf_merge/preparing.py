@@ -208,7 +208,11 @@ def _advise(preparation: Preparation) -> None:
     if assessment is not None:
         preparation.report["assessment"] = assessment.told()
         base = preparation.base.path.name if preparation.base else None
-        for text in warnings_of(assessment, preparation.method, preparation.choices.given, base):
+        found = warnings_of(
+            *(assessment, preparation.method, preparation.choices.given, base),
+            aligned=preparation.request.align is not None,
+        )
+        for text in found:
             preparation.warn(text)
 
 

@@ -11,7 +11,6 @@ is needed.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 
+from .cores import one_core_each
 from .pieces import SIZE, Piece, cut
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ def check_method(method: MergeMethod, *, without: Sequence[Law] = (), **paramete
         "with `merge_method`, can be checked here."
     )
     _check_parameters(method)
-    with _one_thread():
+    with one_core_each():
         for case in _cases(method, parameters):
             _check_laws(case, without)
 
@@ -274,17 +274,6 @@ def _check_zero_deltas(case: _Case) -> None:
     if case.base is not None:
         copies = [case.base] * len(case.tensors)
         case.require(case.merged(tensors=copies), case.base, "must leave a base that all are")
-
-
-@contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """As in a merge, whose pieces are what is done side by side; tiny tensors are quicker so too."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _pieces(shape: tuple[int, ...], method: MergeMethod, size: int) -> Iterator[Piece]:

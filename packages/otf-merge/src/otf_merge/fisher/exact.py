@@ -79,8 +79,9 @@ def exact_fisher(
     done = 0
     with seeded(seed, data), in_modes_of(model), torch.enable_grad(), _without_cudnn_for(model):
         model.eval()
+        place = device_of(model)
         for batch in first_samples(data, samples):
-            calculation.add(moved(batch, device_of(model)))
+            calculation.add(moved(batch, place))
             done += size_of(batch)
             progress(done, max(samples, done), "samples")
     if not done:

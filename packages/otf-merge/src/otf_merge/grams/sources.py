@@ -79,9 +79,10 @@ def gathered(
     gatherer = GramGatherer(model)
     with seeded(seed, data), in_modes_of(model), torch.no_grad(), gatherer:
         model.eval()
+        place = device_of(model)
         for batch in first_samples(data, samples):
             with users_code("The task's `outputs`"):
-                task.outputs(model, moved(batch, device_of(model)))
+                task.outputs(model, moved(batch, place))
             done += size_of(batch)
             progress(done, max(samples, done), "samples")
     if not done:

@@ -130,13 +130,13 @@ def adapter_fusion(
         trained = [it for layer in layers.values() for it in layer.trained]
         optimizer = torch.optim.Adam(trained, lr=lr)
         best = _Best(layers, evaluate(model, task))
-        before = best.scores
+        before, device = best.scores, device_of(model)
         _learn(model)
         streams = [again_and_again(source) for source in sources]
         for step in range(1, steps + 1):
             optimizer.zero_grad(set_to_none=True)
             for batches in streams:
-                batch = moved(next(batches), device_of(model))
+                batch = moved(next(batches), device)
                 with users_code("The task"):
                     outputs = task.outputs(model, batch)
                     (task.loss(outputs, task.targets(batch)) / len(streams)).backward()

@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 import torch
 from torch import Tensor
 
+from ..combining import combination
 from ..measures import Cutoffs
 from ..parameters import Range
 from ..registry import merge_method
 from .deltas import kept, left_out, moved, shares_of, sizes
-from .linear import combination
 from .task_arithmetic import Normalize, Scale, task_arithmetic
 
 Density = Annotated[

@@ -8,10 +8,10 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+from ..combining import combination
 from ..parameters import Range
 from ..registry import merge_method
 from .deltas import kept, moved, shares_of
-from .linear import combination
 from .task_arithmetic import Normalize, Scale, task_arithmetic
 
 DropRate = Annotated[

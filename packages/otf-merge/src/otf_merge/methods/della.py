@@ -8,13 +8,13 @@ from typing import Annotated, Optional
 import torch
 from torch import Tensor
 
+from ..combining import combination
 from ..errors import InvalidParameter
 from ..parameters import Range
 from ..registry import merge_method
 from .dare_linear import Seed
 from .deltas import kept, moved, shares_of, sizes
 from .elections import Consensus, Draw, Vote, elected
-from .linear import combination
 
 _SPREAD = 0.15
 

@@ -86,14 +86,14 @@ def distill(
     loss = _Loss(task, temperature, alpha, softened_first=chosen == "probabilities")
     optimizer = torch.optim.Adam([it for it in learner.parameters() if it.requires_grad], lr=lr)
     best = _Best(learner, evaluate(learner, task))
-    before = best.scores
+    before, place = best.scores, device_of(learner)
     learner.train()
     with seeded(seed, *(lesson.data for lesson in lessons)), torch.enable_grad():
         streams = [again_and_again(it.data, it.least) for it in lessons]
         for step in range(1, steps + 1):
             optimizer.zero_grad(set_to_none=True)
             for lesson, batches in zip(lessons, streams):
-                batch = moved(next(batches), device_of(learner))
+                batch = moved(next(batches), place)
                 with users_code("The task"):
                     (lesson.share * loss(learner, lesson, batch)).backward()
             optimizer.step()

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
+from ..combining import combination
 from .deltas import moved
-from .linear import combination
 
 Vote = Annotated[
     Literal["mass", "count"],

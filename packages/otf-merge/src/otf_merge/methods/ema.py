@@ -7,9 +7,9 @@ from typing import Annotated
 
 from torch import Tensor
 
+from ..combining import combination
 from ..parameters import Range
 from ..registry import merge_method
-from .linear import combination
 
 
 @merge_method(

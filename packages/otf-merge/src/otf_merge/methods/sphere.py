@@ -14,8 +14,8 @@ from typing import Callable, Optional
 import torch
 from torch import Tensor
 
+from ..combining import combination
 from .deltas import fractions_of
-from .linear import combination
 
 #: Beyond this cosine two directions are one, or opposite, and there is no one arc between them.
 PARALLEL = 0.9995

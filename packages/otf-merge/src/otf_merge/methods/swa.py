@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor
 
+from ..combining import weighted_mean
 from ..registry import merge_method
-from .linear import linear
 
 
 @merge_method(
@@ -24,5 +24,4 @@ def swa(tensors: Sequence[Tensor]) -> Tensor:
     arXiv:1803.05407. The checkpoints come from the end of one run, at a constant or cyclical
     learning rate. All that tells it from `linear` is that it takes no weights.
     """
-    averaged: Tensor = linear(tensors, weights=[1.0] * len(tensors))
-    return averaged
+    return weighted_mean(tensors, [1.0] * len(tensors))

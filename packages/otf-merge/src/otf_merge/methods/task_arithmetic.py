@@ -8,9 +8,9 @@ from typing import Annotated
 
 from torch import Tensor
 
+from ..combining import combination
 from ..registry import merge_method
 from .deltas import moved, shares_of
-from .linear import combination
 
 Scale = Annotated[
     float,
