@@ -178,7 +178,7 @@ def test_what_fails_before_the_first_step_leaves_nothing_behind(parts, monkeypat
     trainer = Trainer(project="p", run_name="r", max_steps=1)
     assert trainer.fit(**parts()).state == "finished"
     with monkeypatch.context() as broken:
-        broken.setattr("otf_hooks.fronts.native._free_name", lambda folder, name: 1 / 0)
+        broken.setattr("otf_hooks.fronts.lifecycle.free_name", lambda name, taken: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             trainer.fit(**parts())
     assert threading.active_count() == before

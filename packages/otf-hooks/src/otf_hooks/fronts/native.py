@@ -2,39 +2,31 @@
 
 from __future__ import annotations
 
-import signal
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence, Tuple, TypeVar, Union
+from typing import Any, Dict, Optional, Sequence, TypeVar, Union
 
 from otf_session.address import DEFAULT_HOST
-from otf_session.address import dashboard_port as find_port
 from otf_session.commands import Value
 from otf_session.events import RunState
-from otf_session.home import Home
 from otf_session.queries import run_summaries
-from otf_session.resume import How, take_order
 from otf_session.store import SessionReader
 
 from .. import console, randomness
-from ..assembly import Address, open_engine
 from ..engine import Engine
 from ..errors import ArgumentError
-from ..front import Verdict
-from ..guards import Guard, check_guards, needs_gradients
+from ..guards import Guard, needs_gradients
 from ..hyperparameters import Hyperparameters, Tunables
 from ..limits import Limits
 from ..loaders import Loader
-from ..naming import free_name
 from ..position import steps_per_epoch
-from ..resuming import Resumption, compare, prepare, resume
 from . import steps
+from .lifecycle import Again, Lifecycle
+from .options import RunOptions, check_count, check_run_name
 from .setup import AmpOption, Setup, check
 from .training import TrainingLoop
 
 _S = TypeVar("_S", bound=steps.Step)
-
-_LONGEST_NAME = 100
 
 
 @dataclass(frozen=True)
@@ -100,31 +92,27 @@ class Trainer:
         guards: Optional[Sequence[Guard]] = None,
         stall_after: Optional[float] = None,
     ) -> None:
-        if not isinstance(project, str) or not project.strip():
-            raise ArgumentError("project must be a name, such as project='mnist'.")
-        _check_count("max_epochs", max_epochs)
-        _check_count("max_steps", max_steps)
-        _check_count("val_every_n_epochs", val_every_n_epochs)
-        _check_count("ckpt_keep", ckpt_keep)
-        _check_count("ckpt_every_steps", ckpt_every_steps)
-        _check_positive("ckpt_every_minutes", ckpt_every_minutes)
-        _check_positive("stall_after", stall_after)
-        self._project = project
+        self._options = RunOptions(
+            project=project,
+            save_dir=save_dir,
+            dashboard_host=dashboard_host,
+            dashboard_port=dashboard_port,
+            auto_connect=auto_connect,
+            linger=do_test_after if linger is None else linger,
+            ckpt_keep=ckpt_keep,
+            ckpt_every_steps=ckpt_every_steps,
+            ckpt_every_minutes=ckpt_every_minutes,
+            guards=guards,
+            stall_after=stall_after,
+        )
+        check_count("max_epochs", max_epochs)
+        check_count("max_steps", max_steps)
+        check_count("val_every_n_epochs", val_every_n_epochs)
         self._run_name = run_name
         self._max_epochs = max_epochs
         self._max_steps = max_steps
         self._test_after = do_test_after
         self._val_every = val_every_n_epochs
-        self._save_dir = Path(save_dir).absolute() if save_dir is not None else None
-        self._host = dashboard_host
-        self._port = find_port(dashboard_port)
-        self._connect = auto_connect
-        self._linger = do_test_after if linger is None else linger
-        self._keep = ckpt_keep
-        self._every_steps = ckpt_every_steps
-        self._every_minutes = ckpt_every_minutes
-        self._guards = check_guards(guards)
-        self._stall_after = stall_after
         self._tunables = Tunables()
         self._training_step: Optional[steps.Step] = None
         self._validation_step: Optional[steps.Step] = None
@@ -213,7 +201,7 @@ class Trainer:
         name = run_name or self._run_name
         if not name:
             raise ArgumentError("fit needs run_name=, here or on the Trainer: the run's name.")
-        _check_name(name)
+        check_run_name(name)
         if seed is not None and (not isinstance(seed, int) or isinstance(seed, bool)):
             raise ArgumentError(f"seed is {seed!r}; it is a whole number, or None for no seeding.")
         if self._max_epochs is None and self._max_steps is None:
@@ -234,7 +222,7 @@ class Trainer:
             or (self._validation_step is None and not (val_loader is None and test_loader is None)),
             needs_test_loader=self._test_after,
         )
-        _check_watched(self._guards, val_loader)
+        _check_watched(self._options.watching, val_loader)
         if not setup.model.training:
             console.say("warning: the model is in eval mode; call model.train() before fit.")
         if seed is not None:
@@ -242,46 +230,31 @@ class Trainer:
         return self._fit(setup, name)
 
     def _fit(self, setup: Setup, name: str) -> FitResult:
-        order = take_order()
-        engine = open_engine(
-            project=self._project,
-            home=Home.find(),
-            folder=self._folder if order is None else Path(order.folder),
-            address=Address(self._host, self._port, self._connect),
-            checkpoints=self._save_dir,
-            keep=self._keep,
-            guards=self._guards,
-            stall_after=self._stall_after,
-        )
+        training = Lifecycle(self._options, self._tunables, folder=self._folder)
+        engine = training.engine
         self._folder = engine.store.folder
         self._engine = engine
         try:
             loop = self._make_loop(engine, setup)
-            # Before anything is recorded: what does not fit has not been gone on with.
-            resumption = None if order is None else prepare(engine, loop, order)
+            training.prepare(loop)
         except BaseException:
-            engine.abandon()
+            training.abandon()
             self._engine = None
             raise
+        again = Again(self._max_epochs or 0, self._max_steps or 0)
         try:
-            self._begin(engine, loop, name, resumption)
-            state, reason = self._train(engine, loop)
-            if resumption is not None and resumption.order.how is How.REPLAY:
-                compare(engine, resumption.order)
-            engine.close(state, reason)
+            training.begin(name)
+            ending = training.run(loop, again)
+            training.end(ending)
         except BaseException as error:
             # The script's boundary: whatever ends it is recorded and goes on unchanged.
-            ended_by = _cause(engine, error)
-            engine.fail(ended_by, is_whole=loop.is_whole_after(error))
-            if ended_by is not error:
-                raise ended_by from error
+            training.fail(error, is_whole=loop.is_whole_after(error))
             raise
         finally:
             # With it go a loader's workers, where training ended in the midst of an epoch.
             loop.position.close()
             self._engine = None
-            self._tunables.on_registered = _nothing
-        return _result(engine, state)
+        return _result(engine, ending.state)
 
     def _make_loop(self, engine: Engine, setup: Setup) -> TrainingLoop:
         limits = Limits(
@@ -304,80 +277,8 @@ class Trainer:
             test_after=self._test_after,
             limits=limits,
             hyperparameters=hyperparameters,
-            watch_gradients=needs_gradients(self._guards),
+            watch_gradients=needs_gradients(self._options.watching),
         )
-
-    def _begin(
-        self, engine: Engine, loop: TrainingLoop, name: str, resumption: Optional[Resumption]
-    ) -> None:
-        """Start a run: a new one, or where the order says."""
-        engine.start(loop)
-        engine.saving.every(self._every_steps, self._every_minutes)
-        if resumption is None:
-            self._tunables.reset()
-            engine.start_run(_free_name(engine.store.folder, name))
-            engine.save("initial")
-        else:
-            resume(engine, resumption, name)
-        engine.declare_hyperparameters()
-        engine.limits_changed()
-        engine.assess()
-        self._tunables.on_registered = engine.declare_hyperparameters
-        console.say(
-            f"recording run '{engine.run}' in session {engine.store.id}; "
-            "`otf serve --open` shows it."
-        )
-
-    def _train(self, engine: Engine, loop: TrainingLoop) -> Tuple[RunState, str]:
-        """Train, test and linger, until the run has ended; how, and why."""
-        engine.running()
-        while True:
-            # Taken back while it lingered, it is held where it is now until it is resumed.
-            going = engine.safe_point() is not Verdict.END
-            going = going and loop.run() and engine.safe_point() is not Verdict.END
-            if going and loop.can_go_on():
-                continue
-            engine.saving.final()
-            if not going:
-                return RunState.STOPPED, "stopped by a person"
-            if not (self._linger and engine.is_watched and self._stay(engine)):
-                return RunState.FINISHED, ""
-            if not loop.can_go_on():
-                # Resumed at the end: for as much training again.
-                engine.extend(self._max_epochs or 0, self._max_steps or 0)
-                loop.can_go_on()
-
-    def _stay(self, engine: Engine) -> bool:
-        """Linger after the end; True where the person wants as much training again."""
-        amount = f"{self._max_epochs} epoch(s)" if self._max_epochs else f"{self._max_steps} steps"
-        console.say(
-            "training is done and a dashboard is open, so the script stays, paused: resume there "
-            f"to train another {amount}, stop there or press Ctrl-C to end it."
-        )
-        try:
-            return engine.linger(f"training is done; resume trains another {amount}")
-        except KeyboardInterrupt:
-            return False
-
-
-def _check_count(name: str, value: Any) -> None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if value is not None and not (whole and value >= 1):
-        raise ArgumentError(f"{name} is {value!r}; it is a whole number of at least 1.")
-
-
-def _check_name(name: Any) -> None:
-    if not isinstance(name, str) or not name.isprintable() or len(name) > _LONGEST_NAME:
-        raise ArgumentError(
-            f"run_name is {name!r:.80}; it is a text of at most {_LONGEST_NAME} printable "
-            "characters, such as run_name='baseline'."
-        )
-
-
-def _check_positive(name: str, value: Any) -> None:
-    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if value is not None and not (is_number and value > 0):
-        raise ArgumentError(f"{name} is {value!r}; it is a number greater than 0, or None.")
 
 
 def _check_watched(guards: Sequence[Guard], val_loader: Any) -> None:
@@ -388,19 +289,6 @@ def _check_watched(guards: Sequence[Guard], val_loader: Any) -> None:
                 f"guards has a {type(guard).__name__} that watches {missing[0]}, and without "
                 "val_loader= there is none. Pass val_loader= to fit, or have it watch 'loss'."
             )
-
-
-def _free_name(folder: Path, name: str) -> str:
-    """The run's name, with a number behind it where the session has a run of that name."""
-    with SessionReader(folder) as reader:
-        return free_name(name, [run.name for run in run_summaries(reader.database)])
-
-
-def _cause(engine: Engine, error: BaseException) -> BaseException:
-    """What ended the script: Ctrl-C also reaches a loader's workers, whose death is no cause."""
-    if engine.ending_signal == signal.SIGINT and isinstance(error, Exception):
-        return KeyboardInterrupt()
-    return error
 
 
 def _result(engine: Engine, state: RunState) -> FitResult:
@@ -416,7 +304,3 @@ def _result(engine: Engine, state: RunState) -> FitResult:
         metrics=latest.get(engine.run, {}),
         checkpoint=engine.saving.final_path,
     )
-
-
-def _nothing() -> None:
-    """Nobody is told."""
