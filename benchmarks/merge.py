@@ -4,11 +4,11 @@
     python benchmarks/merge.py --mergekit VENV/bin/python     # beside it, from an environment with it
     python benchmarks/merge.py --layers 4 --counts 2          # smaller
 
-Everything runs in turn, in processes of their own. What is timed is the merge itself, from opening
-the files to the finished output; importing torch is told apart. `cat` reads all inputs and writes
-one. Once more, both are timed until the output is on the disk, which `otf merge` waits for and
-neither `cat` nor mergekit does. Memory is the greatest resident set over that of a process which
-has imported the same library and done nothing.
+Everything runs in turn, in processes of their own. `cat` reads all inputs and writes one. What is timed
+is the merge itself, from opening the files to the finished output, with the inputs' SHA-256 and
+without, which mergekit has no counterpart of; and the whole process, as from a shell, with the import of
+torch. Once more, both `otf` and `cat` are timed until the output is on the disk. Memory is the greatest
+resident set over that of a process which has imported the same library and done nothing.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Dict, List, NamedTuple, Optional
+from typing import Any, Callable, Dict, List, NamedTuple, Optional
 
 from common import spread
 
@@ -120,12 +120,27 @@ print(json.dumps({"peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1
 """
 
 
+SHELL = """
+import sys
+from otf_merge.cli import app
+app(sys.argv[1:])
+"""
+
+
 class Timing(NamedTuple):
-    """One run: seconds of work, of imports, and the greatest resident set in bytes."""
+    """One run: seconds of work, of the whole process, and the greatest resident set in bytes."""
 
     seconds: float
-    imports: float = 0.0
+    whole: float = 0.0
     peak: int = 0
+
+
+class Ran(NamedTuple):
+    """Of each way to do it the runs, and what a process takes that has only imported torch."""
+
+    timings: Dict[str, List[Timing]]
+    idle: int
+    idle_theirs: int
 
 
 def run(python: str, program: str, *arguments: str) -> Dict[str, Any]:
@@ -142,8 +157,9 @@ def run(python: str, program: str, *arguments: str) -> Dict[str, Any]:
 
 
 def timed(python: str, program: str, asked: Dict[str, Any]) -> Timing:
+    began = time.perf_counter()
     found = run(python, program, json.dumps(asked))
-    return Timing(found["seconds"], found["import"], found["peak"])
+    return Timing(found["seconds"], time.perf_counter() - began, found["peak"])
 
 
 def weights(folder: Path, count: int) -> List[Path]:
@@ -158,18 +174,30 @@ def cat(files: List[Path], output: Path, sync: bool) -> Timing:
     return Timing(time.perf_counter() - began)
 
 
-def ours(folder: Path, count: int, method: str, output: Path, hashes: bool) -> Timing:
+def ours(folder: Path, count: int, method: str, output: Path, **how: bool) -> Timing:
     asked: Dict[str, Any] = {
-        "hashes": hashes,
         "inputs": [str(file) for file in weights(folder, count)],
         "method": method,
         "output": str(output),
         "force": True,
+        **how,
         **METHODS[method],
     }
     if method in WITH_BASE:
         asked["base"] = str(folder / "base" / "model.safetensors")
     return timed(sys.executable, OURS, asked)
+
+
+def from_the_shell(folder: Path, count: int, method: str, output: Path) -> Timing:
+    words = [*map(str, weights(folder, count)), "-m", method, "-o", str(output), "--force"]
+    for name, value in METHODS[method].items():
+        words += [f"--{name.replace('_', '-')}", str(value)]
+    if method in WITH_BASE:
+        words += ["--base", str(folder / "base" / "model.safetensors")]
+    began = time.perf_counter()
+    subprocess.run([sys.executable, "-c", SHELL, *words], check=True, capture_output=True)
+    seconds = time.perf_counter() - began
+    return Timing(seconds, seconds)
 
 
 def theirs(python: str, folder: Path, count: int, method: str, output: Path) -> Timing:
@@ -191,6 +219,25 @@ def theirs(python: str, folder: Path, count: int, method: str, output: Path) -> 
     return timed(python, THEIRS, {"config": config, "output": str(output)})
 
 
+def ways_to(
+    method: str, folder: Path, count: int, output: Path, mergekit: Optional[str]
+) -> Dict[str, Callable[[], Timing]]:
+    read = weights(folder, count)
+    if method in WITH_BASE:
+        read = [*read, folder / "base" / "model.safetensors"]
+    ways: Dict[str, Callable[[], Timing]] = {
+        "cat": lambda: cat(read, output, sync=False),
+        "cat, synced": lambda: cat(read, output, sync=True),
+        "otf": lambda: ours(folder, count, method, output),
+        "without hashes": lambda: ours(folder, count, method, output, hashes=False),
+        "synced": lambda: ours(folder, count, method, output, hashes=False, sync=True),
+        "from the shell": lambda: from_the_shell(folder, count, method, output),
+    }
+    if mergekit:
+        ways["mergekit"] = lambda: theirs(mergekit, folder, count, method, folder / "theirs")
+    return ways
+
+
 def measure(
     folder: Path, count: int, methods: List[str], rounds: int, mergekit: Optional[str]
 ) -> None:
@@ -202,40 +249,47 @@ def measure(
     for method in methods:
         if method == "slerp" and count > 2:
             continue
-        read = weights(folder, count)
-        if method in WITH_BASE:
-            read = [*read, folder / "base" / "model.safetensors"]
-        names = ("otf", "otf without hashes", "mergekit", "cat", "cat, synced")
-        found: Dict[str, List[Timing]] = {name: [] for name in names}
+        ways = ways_to(method, folder, count, output, mergekit)
+        timings: Dict[str, List[Timing]] = {name: [] for name in ways}
         for _ in range(rounds):
-            for name in ("cat", "cat, synced"):
-                found[name].append(cat(read, output, sync=name != "cat"))
-                output.unlink()
-            for name in ("otf", "otf without hashes"):
-                found[name].append(ours(folder, count, method, output, hashes=name == "otf"))
-                output.unlink()
-            if mergekit:
-                place = folder / "theirs"
-                found["mergekit"].append(theirs(mergekit, folder, count, method, place))
-                shutil.rmtree(place)
-        show(method, found, idle, idle_theirs)
+            for name, way in ways.items():
+                timings[name].append(way())
+                output.unlink(missing_ok=True)
+                shutil.rmtree(folder / "theirs", ignore_errors=True)
+        show(method, Ran(timings, idle, idle_theirs))
 
 
-def show(method: str, found: Dict[str, List[Timing]], idle: int, idle_theirs: int) -> None:
-    own = [it.seconds for it in found["otf"]]
-    peak = max(it.peak for it in found["otf"]) - idle
-    print(f"{method:<16} otf {spread(own)} s, {peak / 1e6:.0f} MB over torch alone")
-    for name in ("otf without hashes", "cat", "cat, synced", "mergekit"):
-        other = [it.seconds for it in found[name]]
-        if not other:
-            continue
-        ratios = [b / a if name == "mergekit" else a / b for a, b in zip(own, other)]
-        what = "times as fast as" if name == "mergekit" else "times the time of"
-        line = f"{'':<16}   {statistics.median(ratios):.2f} {what} {name}, {spread(other)} s"
-        if name == "mergekit":
-            theirs_peak = max(it.peak for it in found[name]) - idle_theirs
-            line += f", {theirs_peak / 1e6:.0f} MB over torch alone"
-        print(line, flush=True)
+def show(method: str, ran: Ran) -> None:
+    seconds = {name: [it.seconds for it in found] for name, found in ran.timings.items()}
+    whole = {name: [it.whole for it in found] for name, found in ran.timings.items()}
+    peak = max(it.peak for it in ran.timings["otf"]) - ran.idle
+    load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
+    print(f"{method}: {peak / 1e6:.0f} MB over torch alone, load {load:.1f}")
+    print(f"  cat {spread(seconds['cat'])} s, synced {spread(seconds['cat, synced'])} s")
+    has_peer = "mergekit" in seconds
+    if has_peer:
+        theirs_peak = max(it.peak for it in ran.timings["mergekit"]) - ran.idle_theirs
+        print(
+            f"  mergekit {spread(seconds['mergekit'])} s, {spread(whole['mergekit'])} s with "
+            f"imports, {theirs_peak / 1e6:.0f} MB over torch alone"
+        )
+    compared = {"otf": "cat", "without hashes": "cat", "synced": "cat, synced"}
+    for name, other in compared.items():
+        line = (
+            f"  {name:<14} {spread(seconds[name])} s: {ratio(seconds[name], seconds[other])} times "
+        )
+        line += other
+        if has_peer and name != "synced":
+            line += f", {ratio(seconds['mergekit'], seconds[name])} times as fast as mergekit"
+        print(line)
+    line = f"  from the shell {spread(whole['from the shell'])} s"
+    if has_peer:
+        line += f": {ratio(whole['mergekit'], whole['from the shell'])} times as fast as mergekit"
+    print(line, flush=True)
+
+
+def ratio(ones: List[float], others: List[float]) -> str:
+    return f"{statistics.median(a / b for a, b in zip(ones, others)):.2f}"
 
 
 def main() -> None:

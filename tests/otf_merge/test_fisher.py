@@ -269,6 +269,33 @@ def test_by_optimizers_with_no_data_at_all(save: Save) -> None:
     assert not torch.allclose(found["0.weight"], torch.load(average)["model"]["0.weight"])
 
 
+def test_what_was_used_of_a_checkpoint_is_not_told_as_left_out(
+    save: Save, files: list[dict[str, Tensor]]
+) -> None:
+    model = net()
+    optimizer = torch.optim.Adam(model.parameters())
+    x, y = domains()[0][0]
+    nn.functional.cross_entropy(model(x), y).backward()
+    optimizer.step()
+    training = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+
+    def told(method: str, **given: Any) -> list[str]:
+        request = Request([Path(it) for it in PAIR], method, **given)
+        warnings = merge_into_file(request, Path("out.pt"), force=True).warnings
+        return [it for it in warnings if it.startswith("Only weights are merged")]
+
+    for name in "ab":
+        save(f"{name}.pt", training)
+    assert told("fisher") == []
+    assert "`optimizer`" in told("linear")[0]
+    assert "`optimizer`" in told("fisher", fisher=[Path(it) for it in INFORMED])[0]
+    for name in "ab":
+        save(f"{name}.pt", {**training, "epoch": 3})
+    (warning,) = told("fisher")
+    assert "`epoch`" in warning
+    assert "`optimizer`" not in warning
+
+
 def test_where_it_comes_from_can_be_chosen(save: Save, files: list[dict[str, Tensor]]) -> None:
     model = net()
     model.load_state_dict(files[0])

@@ -225,7 +225,7 @@ def test_a_full_disk_is_told_and_leaves_nothing(
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OutputRefused, match="cannot be written: No space left on device"):
-        merge([path, path], output=f"out{suffix}")
+        merge([path, path], output=f"out{suffix}", sync=True)
     assert [each.name for each in Path().iterdir()] == ["a.pt"]
 
 

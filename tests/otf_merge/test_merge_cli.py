@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -117,6 +118,17 @@ def test_hashes_can_be_left_out(cli: Cli, two: list[Path]) -> None:
     assert found == {"file": "a.pt", "sha256": digest}
     assert cli(*two, "-o", "n.pt", "--no-hash").exit_code == 0
     assert torch.load("n.pt", weights_only=True).otf_merge["inputs"][0] == {"file": "a.pt"}
+
+
+def test_the_disk_is_waited_for_with_sync(
+    cli: Cli, two: list[Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
+    assert cli(*two, "-o", "m.pt").exit_code == 0
+    assert synced == []
+    assert cli(*two, "-o", "n.pt", "--sync").exit_code == 0
+    assert Path("n.pt").stat().st_ino in synced
 
 
 def test_what_was_found_is_listed_without_the_output(cli: Cli, two: list[Path]) -> None:

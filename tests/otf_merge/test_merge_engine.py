@@ -179,6 +179,50 @@ def test_weights_that_make_no_average(save: Save, weights: list[float], message:
         merge(["a.pt", "a.pt"], weights=weights)
 
 
+def test_weights_may_be_negative_where_deltas_are_added_up(save: Save) -> None:
+    for name, value in (("base", 1.0), ("a", 3.0), ("b", 2.0)):
+        save(f"{name}.pt", {"w": torch.full((2,), value), "head": torch.full((2,), value)})
+    files, given = ["a.pt", "b.pt"], {"method": "task-arithmetic", "base": "base.pt"}
+    negated = {"w": [0.0, 0.0], "head": [2.0, 2.0]}
+    for options in (
+        {"weights": [-1.0, 1.0], "overrides": {"head": {"weights": [1.0, -1.0]}}},
+        {"overrides": {"w": {"weight": "-1,1"}, "head": {"weights": [1.0, -1.0]}}},
+    ):
+        merged = merge(files, **given, **options)
+        assert {name: it.tolist() for name, it in merged.items()} == negated
+    output = merge(files, weights=[-1.0, 1.0], output="out.pt", **given)
+    assert torch.load(output).otf_merge["parameters"]["weights"] == [-1.0, 1.0]
+
+
+@pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("linear", {"weights": [-1.0, 2.0]}),
+        ("ties", {"weights": [-1.0, 2.0], "base": "a.pt"}),
+        ("della", {"weights": [-1.0, 2.0], "base": "a.pt"}),
+        ("task-arithmetic", {"weights": [-1.0, 2.0], "base": "a.pt", "normalize": True}),
+        (
+            "task-arithmetic",
+            {"weights": [-1.0, 2.0], "base": "a.pt", "overrides": {"w": {"normalize": True}}},
+        ),
+        ("linear", {"overrides": {"w": {"weights": [-1.0, 2.0]}}}),
+    ],
+)
+def test_where_anything_is_averaged_no_weight_is_negative(
+    save: Save, method: str, options: dict[str, Any]
+) -> None:
+    save("a.pt", {"w": torch.ones(1)})
+    with pytest.raises(InvalidInputs, match="make no average"):
+        merge(["a.pt", "a.pt"], method, **options)
+
+
+@pytest.mark.parametrize("weights", [[0.0, 0.0], [float("nan"), 1.0], [-1.0, float("inf")]])
+def test_weights_that_make_no_sum(save: Save, weights: list[float]) -> None:
+    save("a.pt", {"w": torch.ones(1)})
+    with pytest.raises(InvalidInputs, match="make no sum"):
+        merge(["a.pt", "a.pt"], "task-arithmetic", weights, base="a.pt")
+
+
 def test_swa_takes_no_weights(save: Save) -> None:
     save("a.pt", {"w": torch.ones(1)})
     with pytest.raises(InvalidInputs, match="`swa` takes no weights"):

@@ -26,8 +26,9 @@ WEIGHTS = {"w": torch.arange(100_000.0), "b": torch.ones(3)}
 
 def write(output: str, first: Path, state: dict[str, torch.Tensor], **given: Any) -> None:
     place = destination(output, force=given.pop("force", False))
+    sync = given.pop("sync", False)
     with contextlib.closing(open_checkpoint(first, None)) as checkpoint:
-        place.write(contents_of(state, **given), checkpoint)
+        place.write(contents_of(state, **given), checkpoint, sync=sync)
 
 
 def read(path: str) -> dict[str, torch.Tensor]:
@@ -264,16 +265,33 @@ def test_while_a_folder_is_replaced_one_of_both_is_always_there(
     assert os.listdir("out") == ["new"]
 
 
-def test_what_is_written_is_on_the_disk_before_it_takes_the_place(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.fixture
+def synced(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The inodes that were synced."""
+    found: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda file: found.append(os.fstat(file).st_ino))
+    return found
+
+
+def test_where_asked_what_is_written_is_on_the_disk_before_it_takes_the_place(
+    synced: list[int],
 ) -> None:
-    synced: list[int] = []
-    monkeypatch.setattr(os, "fsync", lambda file: synced.append(os.fstat(file).st_ino))
-    with replacing_folder(Path("out")) as folder:
+    with replacing_folder(Path("out"), sync=True) as folder:
         for name in ("a", "b"):
             (folder / name).write_text(name)
     for path in (Path("out/a"), Path("out/b"), Path("out"), Path()):
         assert path.stat().st_ino in synced
-    with replacing(Path("c")) as file:
+    with replacing(Path("c"), sync=True) as file:
         file.write(b"c")
     assert Path("c").stat().st_ino in synced
+
+
+@pytest.mark.parametrize("sync", [True, False])
+@pytest.mark.parametrize("output", ["out.pt", "out.safetensors", "out/"])
+def test_only_where_asked_the_disk_is_waited_for(
+    save: Save, synced: list[int], output: str, sync: bool
+) -> None:
+    first = save("a.pt", WEIGHTS)
+    write(output, first, WEIGHTS, sync=sync)
+    assert bool(synced) is sync
+    assert_same(read(output), WEIGHTS)

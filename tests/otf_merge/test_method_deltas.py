@@ -15,7 +15,7 @@ from otf_merge.methods.breadcrumbs import breadcrumbs
 from otf_merge.methods.breadcrumbs_ties import breadcrumbs_ties
 from otf_merge.methods.dare_linear import dare_linear
 from otf_merge.methods.dare_ties import dare_ties
-from otf_merge.methods.della import della
+from otf_merge.methods.della import _chances, della
 from otf_merge.methods.nearswap import nearswap
 from otf_merge.methods.task_arithmetic import task_arithmetic
 from otf_merge.methods.ties import ties
@@ -87,6 +87,20 @@ def test_task_arithmetic_adds_scaled_deltas(
 def test_a_negative_scale_moves_away_from_the_checkpoint() -> None:
     base, tensor = torch.tensor([1.0, 2.0]), torch.tensor([1.5, 1.0])
     assert merge_tensors(task_arithmetic, [tensor], base=base, scale=-1.0).tolist() == [0.5, 3.0]
+
+
+@given(families(), scales, sizes, st.data())
+def test_a_negative_weight_takes_away_what_its_checkpoint_has_learned(
+    family: Any, scale: float, size: int, data: Any
+) -> None:
+    tensors, base, weights = family
+    weights = [data.draw(st.sampled_from([it, -it])) for it in weights]
+    expected = applied(base, [scale * it for it in summed(deltas_of(tensors, base), weights)])
+    given = {"base": base, "weights": weights, "scale": scale}
+    close(merge_tensors(task_arithmetic, tensors, size=size, **given), expected)
+    close(merge_tensors(dare_linear, tensors, size=size, drop_rate=0.0, **given), expected)
+    close(merge_tensors(breadcrumbs, tensors, size=size, density=1.0, **given), expected)
+    close(merge_tensors(della, tensors, size=size, density=1.0, elect=False, **given), expected)
 
 
 # Election
@@ -302,6 +316,17 @@ def test_della_keeps_each_delta_by_its_rank_in_the_row(density: float, epsilon: 
         assert abs(len(kept) / rows - chance) <= 4 * deviation
         # Each survivor is divided by its own chance, so that nothing is lost on average.
         torch.testing.assert_close(kept.abs(), torch.full_like(kept, (rank + 1) / chance))
+
+
+@pytest.mark.parametrize("rows", [1, 3, 70])
+def test_della_ranks_equal_sizes_in_their_order(rows: int) -> None:
+    width = 1000
+    delta = torch.randint(-3, 4, (rows, width), generator=torch.Generator().manual_seed(5)).float()
+    chances = _chances(delta, 0.5, 0.25)
+    ramp = torch.linspace(0.25, 0.75, width)
+    for sizes, found in zip(delta.abs().tolist(), chances):
+        order = sorted(range(width), key=sizes.__getitem__)
+        assert torch.equal(found[order], ramp)
 
 
 def test_della_rows_are_first_indices_and_a_vector_is_one_row() -> None:

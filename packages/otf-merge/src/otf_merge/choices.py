@@ -61,7 +61,7 @@ class Choices:
     ) -> None:
         self.method = method
         self.given = method.values(given or {})
-        self.own_weights = _checked(method, weights, count)
+        self.own_weights = _checked(method, weights, count, self.given)
         self.overrides = overrides
         self._count = count
         self._weights = weights
@@ -108,9 +108,9 @@ class Choices:
         }
         for key in _WEIGHTS:
             if key in override.given:
-                weights = _checked(
-                    self.method, numbers_of(override.given[key], self._count), self._count
-                )
+                given = numbers_of(override.given[key], self._count)
+                weights = _checked(self.method, given, self._count, changed)
+        _require_usable(self.method, weights, changed)
         return changed, weights
 
 
@@ -124,7 +124,12 @@ def numbers_of(given: Any, count: int) -> list[float]:
     return [numbers[0], 1 - numbers[0]] if len(numbers) == 1 and count == 2 else numbers  # noqa: PLR2004
 
 
-def _checked(method: MergeMethod, weights: Sequence[float] | None, count: int) -> Sequence[float]:
+def _checked(
+    method: MergeMethod,
+    weights: Sequence[float] | None,
+    count: int,
+    values: Mapping[str, Any],
+) -> Sequence[float]:
     if weights is None:
         return [1.0] * count
     if not method.takes_weights:
@@ -136,9 +141,24 @@ def _checked(method: MergeMethod, weights: Sequence[float] | None, count: int) -
             f"There are {count} checkpoints and {len(weights)} weights. Give one weight for each "
             "checkpoint, in their order."
         )
-    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
-        raise InvalidInputs(
-            f"The weights {list(weights)} make no average: each must be a finite number of zero or "
-            "more, and one of them more than zero."
-        )
+    _require_usable(method, weights, values)
     return weights
+
+
+def _require_usable(
+    method: MergeMethod, weights: Sequence[float], values: Mapping[str, Any]
+) -> None:
+    signed = method.signed(values)
+    are_finite = all(math.isfinite(weight) for weight in weights)
+    if are_finite and any(weights) and (signed or min(weights) >= 0):
+        return
+    if signed:
+        raise InvalidInputs(
+            f"The weights {list(weights)} make no sum: each must be a finite number, and one of "
+            "them other than zero."
+        )
+    raise InvalidInputs(
+        f"The weights {list(weights)} make no average: each must be a finite number of zero or "
+        "more, and one of them more than zero. Only where deltas are added up, as "
+        "`task-arithmetic` does without `normalize`, may a weight be negative."
+    )

@@ -12,7 +12,7 @@ from typer.core import TyperGroup
 
 from .help_texts import COMPARE, MERGE, PLAN
 from .method_options import with_options
-from .own_options import DRY_RUN, FORCE, HASHES, KEEP, METHODS, OUTPUT, SHARD_SIZE
+from .own_options import DRY_RUN, FORCE, HASHES, KEEP, METHODS, OUTPUT, SHARD_SIZE, SYNC
 
 if TYPE_CHECKING:
     from .request import Machine, Request
@@ -85,6 +85,7 @@ def _merge(
     force: bool,
     shard_size: Optional[str],
     hashes: bool,
+    sync: bool,
     dry_run: bool,
 ) -> None:
     if dry_run:
@@ -97,19 +98,26 @@ def _merge(
 
     with user_errors(as_json=given.as_json, told=refused):
         request, machine = _asked(given)
-        from .display import bar, outcome
-        from .merging import merge_into_file
-
         size = _bytes(shard_size)
-        _say_what_was_found(request, output, given)
-        with bar(quiet=given.as_json) as watched:
-            written = merge_into_file(
-                *(request, output, machine),
-                force=force,
-                shard_size=size,
-                hashes=hashes,
-                progress=watched.progress,
-            )
+        from .hashing import Hashing
+
+        with Hashing(machine.threads) as hashing:
+            if hashes:
+                # Beside the import of torch, which takes one core.
+                hashing.begin(request.files)
+            from .display import bar, outcome
+            from .merging import merge_into_file
+
+            _say_what_was_found(request, output, given)
+            with bar(quiet=given.as_json) as watched:
+                written = merge_into_file(
+                    *(request, output, machine),
+                    force=force,
+                    shard_size=size,
+                    hashes=hashes and hashing,
+                    sync=sync,
+                    progress=watched.progress,
+                )
     if given.as_json:
         _say_json(vars(written))
         return
@@ -168,7 +176,7 @@ def _compare(
 
 
 app.command(_MERGE, help=MERGE, hidden=True, no_args_is_help=True)(
-    with_options(_merge, [OUTPUT, FORCE, SHARD_SIZE, HASHES, DRY_RUN])
+    with_options(_merge, [OUTPUT, FORCE, SHARD_SIZE, HASHES, SYNC, DRY_RUN])
 )
 app.command("plan", help=PLAN, no_args_is_help=True)(with_options(_plan, [OUTPUT, FORCE, HASHES]))
 app.command("compare", help=COMPARE, no_args_is_help=True)(

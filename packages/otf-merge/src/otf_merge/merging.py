@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import warnings as python_warnings
 from collections.abc import Iterable, Mapping, Sequence
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Union, overload
 
 from .choices import Override
 from .errors import MergeWarning
+from .hashing import Hashing
 from .merged import whole
 from .output import Written, write
 from .preparing import prepared
@@ -74,6 +76,7 @@ def merge(
     force: bool = False,
     shard_size: int | None = None,
     hashes: bool = True,
+    sync: bool = False,
     progress: Progress = unwatched,
     **parameters: Any,
 ) -> dict[str, Tensor] | Path:
@@ -97,7 +100,8 @@ def merge(
       normalisation statistics, and `gate` accepts only what is no worse than the best parent.
     - `force` replaces an output that exists; `shard_size` is the most bytes of tensors in one file
       of a folder; without `hashes` the output's record does not have the inputs' SHA-256, which take
-      about as long as an average; `progress` is told how far the merge is.
+      longer than an average; with `sync` the output is on the disk when this returns, and not only
+      with the operating system; `progress` is told how far the merge is.
 
     What should be known about the result comes as a `MergeWarning`, what prevents it as a
     `MergeError`. `merge_into_file`, which takes a `Request`, also tells what was decided on the way.
@@ -135,6 +139,7 @@ def merge(
             force=force,
             shard_size=shard_size,
             hashes=hashes,
+            sync=sync,
             progress=progress,
         )
         result, found = written.output, written.warnings
@@ -150,19 +155,27 @@ def merge_into_file(
     *,
     force: bool = False,
     shard_size: int | None = None,
-    hashes: bool = True,
+    hashes: bool | Hashing = True,
+    sync: bool = False,
     progress: Progress = unwatched,
 ) -> Written:
-    """Merge into a file or folder: `output`, else `merged` in the format of the first input."""
-    return write(
-        request,
-        output,
-        machine or Machine(),
-        force=force,
-        shard_size=shard_size,
-        hashes=hashes,
-        progress=progress,
-    )
+    """Merge into a file or folder: `output`, else `merged` in the format of the first input.
+
+    `hashes` may also be a `Hashing` that has begun before, for the inputs' SHA-256.
+    """
+    machine = machine or Machine()
+    with contextlib.ExitStack() as stack:
+        hashing = stack.enter_context(Hashing(machine.threads)) if hashes is True else hashes
+        return write(
+            request,
+            output,
+            machine,
+            force=force,
+            shard_size=shard_size,
+            sync=sync,
+            hashing=hashing or None,
+            progress=progress,
+        )
 
 
 def _paths(inputs: PathLike | Iterable[PathLike]) -> list[Path]:

@@ -13,7 +13,7 @@ from .task import Task, load_task
 
 if TYPE_CHECKING:
     import contextlib
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
     from pathlib import Path
 
     from .checkpoints.checkpoint import Checkpoint
@@ -58,6 +58,20 @@ class Needs:
                 Parent(it, {name: name for name in it.specs}) for it in found.diagonals
             ]
         return self._fisher[place]
+
+    def keys_used(self, method: MergeMethod, given: Mapping[str, Any]) -> frozenset[str]:
+        """The keys under which checkpoints may keep what this merge uses beside their weights.
+
+        These are optimizers' states, where the Fisher information comes from nowhere else.
+        """
+        if "fisher" not in method.takes:
+            return frozenset()
+        is_elsewhere = self.fisher_files or (self.task and self.task.has_training_data)
+        if given["source"] != "optimizer" and (given["source"] != "auto" or is_elsewhere):
+            return frozenset()
+        from .fisher.moments import KEYS
+
+        return frozenset(KEYS)
 
     def grams(self, preparation: Preparation) -> Sequence[Any]:
         """The Gram matrices of each parent's layers."""

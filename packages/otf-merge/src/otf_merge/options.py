@@ -38,7 +38,7 @@ def options(  # noqa: PLR0917 - each is a keyword to whoever types it
         "-w",
         metavar="NUMBERS",
         help="Each checkpoint's weight, in their order: with commas, or once for each (default: "
-        "equal).",
+        "equal). Where deltas are added up, a negative one takes away.",
         rich_help_panel=_WHAT,
     ),
     key: Optional[str] = typer.Option(

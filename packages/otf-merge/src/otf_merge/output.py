@@ -12,10 +12,11 @@ from .checkpoints.checkpoint import Contents
 from .checkpoints.destination import default_output, default_outputs, destination
 from .preparing import prepared
 from .recipe import anonymous, recipe_of
-from .record import Hashes, effective
+from .record import Inputs, effective
 
 if TYPE_CHECKING:
     from .checkpoints.destination import Destination
+    from .hashing import Hashing
     from .preparing import Preparation
     from .progress import Progress
     from .request import Machine, Request
@@ -25,8 +26,8 @@ if TYPE_CHECKING:
 class Written:
     """What came of a merge into a file or folder.
 
-    `parameters` are those that were used, with `weights` as shares of 1. `report` says what was
-    found out and decided on the way, in plain values.
+    `parameters` are those that were used, with `weights` as shares of 1 unless one is negative.
+    `report` says what was found out and decided on the way, in plain values.
     """
 
     output: Path
@@ -45,16 +46,19 @@ def write(
     *,
     force: bool,
     shard_size: int | None,
-    hashes: bool,
+    sync: bool,
+    hashing: Hashing | None,
     progress: Progress,
 ) -> Written:
     """Merge and write; nothing is left behind where either fails."""
+    if hashing is not None:
+        hashing.begin(request.files)
     place = None if output is None else destination(output, force=force)
     outputs = [place.path] if place else default_outputs()
     with prepared(request, machine, outputs, progress) as preparation:
         if place is None:
             place = destination(default_output(preparation.checkpoints[0]), force=force)
-        tensors = _write(preparation, place, shard_size, hashed=hashes)
+        tensors = _write(preparation, place, shard_size, hashing, sync=sync)
     return Written(
         output=place.path,
         inputs=[checkpoint.path for checkpoint in preparation.checkpoints],
@@ -67,7 +71,7 @@ def write(
 
 
 def used(preparation: Preparation) -> dict[str, Any]:
-    """The parameters that are used, with weights as shares of 1."""
+    """The parameters that are used, with weights as shares of 1 unless one is negative."""
     parameters = dict(preparation.choices.given)
     if preparation.method.takes_weights:
         parameters["weights"] = effective(preparation.choices.own_weights)
@@ -75,42 +79,43 @@ def used(preparation: Preparation) -> dict[str, Any]:
 
 
 def _write(
-    preparation: Preparation, place: Destination, shard_size: int | None, *, hashed: bool
+    preparation: Preparation,
+    place: Destination,
+    shard_size: int | None,
+    hashing: Hashing | None,
+    *,
+    sync: bool,
 ) -> int:
     """Write it, and say how many tensors that were."""
     first = preparation.checkpoints[0]
     for note in place.notes(first):
         preparation.warn(note)
     bases = [preparation.base] if preparation.base else []
-    hashes = Hashes([*preparation.checkpoints, *bases], wanted=hashed)
+    inputs = Inputs([*preparation.checkpoints, *bases], hashing)
     merged = preparation.final()
     place.require_room(merged.specs, merged.ties)
     contents = Contents(
         merged.specs,
         merged.stream,
-        _record(preparation, hashes),
+        _record(preparation, inputs),
         first.nesting,
         merged.ties,
-        hashes.wait,
+        inputs.settle,
     )
-    hashes.start()
-    try:
-        config = preparation.report.get("adapter_config")
-        place.write(contents, first, shard_size=shard_size, config=config)
-    finally:
-        hashes.give_up()
+    config = preparation.report.get("adapter_config")
+    place.write(contents, first, shard_size=shard_size, config=config, sync=sync)
     return len(merged.specs)
 
 
-def _record(preparation: Preparation, hashes: Hashes) -> dict[str, Any]:
+def _record(preparation: Preparation, inputs: Inputs) -> dict[str, Any]:
     count = len(preparation.checkpoints)
     record: dict[str, Any] = {
         "version": package_version(),
         "method": preparation.method.name,
         "parameters": used(preparation),
-        "inputs": hashes.entries[:count],
+        "inputs": inputs.entries[:count],
         "recipe": anonymous(recipe_of(preparation)),
     }
     if preparation.base:
-        record["base"] = hashes.entries[count]
+        record["base"] = inputs.entries[count]
     return record

@@ -70,8 +70,18 @@ HASHES = _own(
         True,
         "--hash/--no-hash",
         metavar="",
-        help="Record each input's SHA-256, which takes about as long as an average (default: "
-        "--hash).",
+        help="Record each input's SHA-256, which takes longer than an average (default: --hash).",
+        rich_help_panel=_OUTPUT,
+    ),
+)
+SYNC = _own(
+    "sync",
+    bool,
+    typer.Option(
+        False,
+        "--sync",
+        metavar="",
+        help="Wait until the output is on the disk, for example before inputs are deleted.",
         rich_help_panel=_OUTPUT,
     ),
 )

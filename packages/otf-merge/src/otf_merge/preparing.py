@@ -188,7 +188,15 @@ def _family(
 
 def _advise(preparation: Preparation) -> None:
     """Gather what can be said before anything is merged."""
-    left_out = sorted({key for it in preparation.checkpoints for key in it.left_out})
+    used = preparation.needs.keys_used(preparation.method, preparation.choices.given)
+    left_out = sorted(
+        {
+            key
+            for it in preparation.checkpoints
+            for key in it.left_out
+            if used.isdisjoint(key.split("."))
+        }
+    )
     if left_out:
         preparation.warn(
             "Only weights are merged: the output lacks what else the inputs hold, "

@@ -34,6 +34,9 @@ _FOR_MODELS = frozenset({"weights", "base", "task", "grams", "progress", "report
 #: Makes the first look at the tensors that a method wants, from its parameters.
 MeasureFactory = Callable[[Mapping[str, Any]], "Measure"]
 
+#: Says by a method's parameters whether weights may be negative.
+Signed = Callable[[Mapping[str, Any]], bool]
+
 #: Makes a model to be tried from a task, a checkpoint, the base, and the method's parameters.
 Fitting = Callable[["Task", "Parent", "Parent | None", Mapping[str, Any]], "nn.Module"]
 
@@ -62,6 +65,7 @@ class MergeMethod:
     most: int | None = None
     symmetric: bool = True
     propagates: bool = False
+    signed: Signed = lambda given: False
     any_shapes: bool = False
     fitted: Fitting | None = None
 
@@ -90,6 +94,7 @@ def merge_method(
     most: int | None = None,
     symmetric: bool = True,
     propagates: bool = False,
+    signed: Signed = lambda given: False,
 ) -> Callable[[Callable[..., Tensor]], MergeMethod]:
     """Declare a function of one tensor per checkpoint as the merge method `name`.
 
@@ -115,7 +120,8 @@ def merge_method(
 
     `symmetric` says that the order of checkpoints makes no difference; `propagates` that whatever is
     not finite in a checkpoint is not finite in the result either, unless its weight is zero, so that
-    only results need be looked at. Other packages offer their
+    only results need be looked at. `signed` says whether with certain parameters weights may be
+    negative, as they may where deltas are added up and not averaged. Other packages offer their
     methods under the entry-point group `otf.merge_methods`, each under the method's own name.
     """
 
@@ -137,6 +143,7 @@ def merge_method(
             most=most,
             symmetric=symmetric,
             propagates=propagates,
+            signed=signed,
         )
 
     return declare

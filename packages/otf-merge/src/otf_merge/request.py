@@ -48,6 +48,12 @@ class Request:
     recalibrate: Recalibrate = "auto"
     gate: bool = False
 
+    @property
+    def files(self) -> list[Path]:
+        """The inputs and the base, as far as they are named as files."""
+        named = [*self.inputs, *([self.base] if self.base else [])]
+        return [path for path in named if path.is_file()]
+
 
 def cores() -> int:
     """How many cores this process may use."""

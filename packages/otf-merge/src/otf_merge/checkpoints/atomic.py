@@ -16,26 +16,30 @@ if TYPE_CHECKING:
 
 
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
+def replacing(path: Path, *, sync: bool = False) -> Iterator[BinaryIO]:
     """A file to write, which takes the place of `path` when the block ends without an error.
 
     Until then it lies beside `path` under a hidden name, so that the last step is a rename within
     one file system. On any error, Ctrl-C included, it is removed. Where `path` is a link, the file
     that it leads to is replaced.
+
+    With `sync` all is on the disk, and not only with the operating system, before it takes the
+    place, and the new name is on the disk when the block has ended.
     """
     path = path.resolve()
     temporary = _beside(path)
     try:
-        with temporary.open("xb") as file, flushing(file):
+        with temporary.open("xb") as file, flushing(file) if sync else contextlib.nullcontext():
             yield file
         temporary.replace(path)
-        _sync_folder(path.parent)
+        if sync:
+            _sync_folder(path.parent)
     finally:
         temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
-def replacing_folder(path: Path) -> Iterator[Path]:
+def replacing_folder(path: Path, *, sync: bool = False) -> Iterator[Path]:
     """A folder to write into, which takes the place of `path` as a file does in `replacing`.
 
     A folder cannot be renamed over another. So the old one is renamed first, and removed last: at
@@ -46,11 +50,13 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     try:
         temporary.mkdir()
         yield temporary
-        for file in temporary.iterdir():
-            _sync(file)
-        _sync_folder(temporary)
+        if sync:
+            for file in temporary.iterdir():
+                _sync(file)
+            _sync_folder(temporary)
         _take_place(temporary, path)
-        _sync_folder(path.parent)
+        if sync:
+            _sync_folder(path.parent)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

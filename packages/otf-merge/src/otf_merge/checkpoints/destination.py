@@ -73,11 +73,13 @@ class Destination:
         *,
         shard_size: int | None = None,
         config: Mapping[str, Any] | None = None,
+        sync: bool = False,
     ) -> None:
         """Write it, whole or not at all; raises `OutputRefused` where that fails.
 
         In a folder of weights, `shard_size` is the most bytes of tensors in a file, and `config`
         has values to change in the configuration that is carried along, such as an adapter's `r`.
+        With `sync` all of it is on the disk before it takes its place.
         """
         if shard_size is not None and (not self.is_folder or isinstance(first, DistributedFolder)):
             raise OutputRefused(
@@ -86,10 +88,10 @@ class Destination:
             )
         try:
             if not self.is_folder:
-                with replacing(self.path) as file:
+                with replacing(self.path, sync=sync) as file:
                     format_of(self.path, OutputRefused).write(file, contents)
                 return
-            with replacing_folder(self.path) as folder:
+            with replacing_folder(self.path, sync=sync) as folder:
                 if isinstance(first, DistributedFolder):
                     write_distributed(folder, contents)
                 else:

@@ -44,7 +44,8 @@ def fitted(
 
 @model_method(
     "adapter-fusion",
-    summary="Frozen adapters mixed in each layer by attention that is learned on the task.",
+    summary="Frozen adapters, also bottleneck ones, mixed in each layer by attention learned on the "
+    "task.",
     paper="arXiv:2005.00247",
     any_shapes=True,
     fitted=fitted,

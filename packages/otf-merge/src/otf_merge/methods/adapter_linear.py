@@ -61,6 +61,9 @@ def adapter_linear(
     scaling is 1, so that each product enters with its own weight but all cross terms with theirs;
     where `w[i] s[i]` is negative its root's sign is on A. All adapters must have the same modules
     and ranks. Magnitudes, biases and whole modules are treated as in `adapter-svd`.
+
+    This is for low-rank adapters. What bottleneck adapters do is not linear in their weights:
+    `adapter-fusion` takes them.
     """
     join = joining(parents, weights, normalize=normalize, alpha=lora_alpha)
     _require_same_modules(join)

@@ -69,6 +69,9 @@ def adapter_svd(
     magnitudes, biases and modules that were trained whole stand in the place of the base's and are
     averaged; where they would be summed, or not all adapters have them, it is an error. With DoRA
     the result is therefore no exact average of the adapted weights.
+
+    This is for low-rank adapters. What bottleneck adapters do is not linear in their weights:
+    `adapter-fusion` takes them.
     """
     join = joining(parents, weights, normalize=normalize, alpha=lora_alpha)
     merged = join.beside()

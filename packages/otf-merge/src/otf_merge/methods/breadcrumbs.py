@@ -69,6 +69,7 @@ def between(tensors: Sequence[Tensor], base: Tensor, band: Sequence[Tensor]) -> 
     paper="arXiv:2312.06795",
     granularity="element",
     measures={"band": band_of},
+    signed=lambda given: not given["normalize"],
 )
 def breadcrumbs(
     tensors: Sequence[Tensor],

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ..combining import combination
 from ..parameters import Range
+from ..randomness import ones_with_chance
 from ..registry import merge_method
 from .deltas import kept, moved, shares_of
 from .task_arithmetic import Normalize, Scale, task_arithmetic
@@ -35,11 +36,8 @@ def dropped(
     tensors: Sequence[Tensor], base: Tensor, drop_rate: float, generator: torch.Generator
 ) -> Iterator[Tensor]:
     """Each tensor's delta, every weight of it zero with the chance `drop_rate`; not rescaled."""
-    # Whole numbers are drawn faster than fractions, and are finer. 31 bits are random.
-    least = min(round(drop_rate * (1 << 31)), (1 << 31) - 1)
     for tensor in tensors:
-        dice = torch.empty(base.shape, dtype=torch.int32, device=base.device)
-        yield kept(tensor - base, dice.random_(generator=generator).ge_(least))
+        yield kept(tensor - base, ones_with_chance(1 - drop_rate, base.shape, generator))
 
 
 @merge_method(
@@ -48,6 +46,7 @@ def dropped(
     paper="arXiv:2311.03099",
     granularity="element",
     symmetric=False,
+    signed=lambda given: not given["normalize"],
 )
 def dare_linear(
     tensors: Sequence[Tensor],

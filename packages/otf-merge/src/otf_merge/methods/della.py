@@ -17,6 +17,8 @@ from .deltas import kept, moved, shares_of, sizes
 from .elections import Consensus, Draw, Vote, elected
 
 _SPREAD = 0.15
+# A size as a float32 without its sign.
+_BITS = 31
 
 
 @merge_method(
@@ -25,6 +27,7 @@ _SPREAD = 0.15
     paper="arXiv:2406.11617",
     granularity="row",
     symmetric=False,
+    signed=lambda given: not given["elect"],
 )
 def della(
     tensors: Sequence[Tensor],
@@ -106,10 +109,14 @@ def _spread(density: float, epsilon: float | None) -> float:
 def _chances(delta: Tensor, density: float, spread: float) -> Tensor:
     """The chance of each weight to be kept, by its rank within its row; in the delta's shape."""
     width = delta.shape[-1]
-    if width == 1:
+    if width <= 1:
         return torch.full_like(delta, density)
-    # The bits of sizes order as they do, and whole numbers are sorted faster.
-    order = torch.argsort(sizes(delta).view(torch.int32), dim=-1, stable=True)
+    # The bits of sizes order as they do. After the number of their row all rows are one list of whole
+    # numbers, which torch sorts by their digits, in half the time of comparing within each row.
+    rows = torch.arange(delta.numel() // width, device=delta.device).unsqueeze(1)
+    places = (rows << _BITS).add(sizes(delta).view(torch.int32).reshape(-1, width)).reshape(-1)
+    order = torch.sort(places, stable=True).indices
     low, high = density - spread, density + spread
     ramp = torch.linspace(low, high, width, dtype=delta.dtype, device=delta.device)
-    return torch.empty_like(delta).scatter_(-1, order, ramp.expand_as(delta))
+    chances = torch.empty_like(places, dtype=delta.dtype)
+    return chances.scatter_(0, order, ramp.repeat(len(rows))).reshape(delta.shape)

@@ -29,6 +29,7 @@ Normalize = Annotated[
     summary="The base plus the scaled sum of the deltas.",
     paper="arXiv:2212.04089",
     granularity="element",
+    signed=lambda given: not given["normalize"],
 )
 def task_arithmetic(
     tensors: Sequence[Tensor],
@@ -41,9 +42,10 @@ def task_arithmetic(
     """Add deltas to the base: `base + scale * sum(w[i] * (t[i] - base))`, in the tensors' shape.
 
     Ilharco et al. 2023, "Editing Models with Task Arithmetic", arXiv:2212.04089, where every
-    weight is 1 and the scale is searched on validation data. A negative scale makes the model
-    forget. mergekit's default is a scale of 1, fusion_bench's 0.3. With `normalize` the weights
-    are divided by their sum.
+    weight is 1 and the scale is searched on validation data. A negative weight makes the model
+    forget what that checkpoint has learned, a negative scale all of it. mergekit's default is a
+    scale of 1, fusion_bench's 0.3. With `normalize` the weights, which then are not negative, are
+    divided by their sum.
     """
     shares = shares_of(weights, scale, normalize=normalize)
     if math.isclose(sum(shares), 1, rel_tol=1e-14):
