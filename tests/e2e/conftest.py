@@ -21,6 +21,10 @@ from ..helpers.waiting import wait_for
 PATIENCE = 60.0
 
 
+#: What a browser may complain of: a server that was killed on purpose, and what that refused.
+_EXPECTED = ("ERR_CONNECTION", "a status of 409 (Conflict)", "a status of 422 (Unprocessable")
+
+
 def wait_until(true: Callable[[], Any], what: str) -> Any:
     """Wait, as long as a busy machine may take, for something to come about, and return it."""
     return wait_for(true, what, PATIENCE)
@@ -107,8 +111,7 @@ def page(browser: Any) -> Iterator[Page]:
     )
     yield page
     context.close()
-    # A server that was killed on purpose is the one thing a browser may complain of.
-    assert [text for text in problems if "ERR_CONNECTION" not in text] == []
+    assert [text for text in problems if not any(each in text for each in _EXPECTED)] == []
 
 
 @pytest.fixture

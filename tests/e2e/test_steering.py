@@ -119,6 +119,18 @@ def test_a_test_and_a_proof_leave_the_run_where_it_is(page, paused, home):
     assert step(page) == held
 
 
+def test_a_check_of_health_shows_what_it_found_and_leaves_the_run_where_it_is(page, paused, home):
+    menu(page, "health")
+    page.get_by_test_id("health-check").select_option("numerics")
+    page.get_by_test_id("health-confirm").click()
+    (checked,) = wait_until(lambda: outcomes(home, "health"), "the check")
+    (report,) = checked.result.reports
+    assert report.findings == []
+    page.locator('[data-testid="health-report"][data-check="numerics"]').wait_for()
+    page.get_by_role("button", name="Close").click()
+    assert step(page) == paused
+
+
 def test_a_note_is_pinned_and_a_reset_begins_a_new_run(page, paused, home):
     menu(page, "note")
     page.get_by_test_id("note-text").fill("Here it turned.")

@@ -19,6 +19,7 @@ from otf_session.commands import (
     SetHyperparameters,
     Stop,
 )
+from otf_session.health import HealthFinding, HealthReport, Severity
 from otf_session.results import HyperparameterChange, HyperparametersSet
 from otf_session.summaries import RunSummary, SessionState, SessionSummary
 
@@ -156,6 +157,28 @@ EVENTS: List[events.AnyEvent] = [
         message="loss is not finite.",
         indices=[3, 1, 4],
         checkpoint="baseline@100",
+    ),
+    events.HealthReported(
+        time=_TIME,
+        run="baseline",
+        step=120,
+        author="otf ctl",
+        report=HealthReport(
+            check="numerics",
+            findings=[
+                HealthFinding(
+                    severity=Severity.CRITICAL,
+                    where="head.weight",
+                    what="This parameter holds values that are not finite.",
+                    value="3 NaN and 0 infinite of 48 values",
+                    meaning="Every output that depends on it is not finite.",
+                    remedy="Go back to a checkpoint from before it.",
+                )
+            ],
+            measures={"parameter max": None, "gradient max": 0.5},
+            facts={"replayed batch": "one, forward and backward"},
+            seconds=0.25,
+        ),
     ),
     events.StallNoticed(
         time=_TIME,

@@ -20,6 +20,7 @@ from otf_session.address import ensure_token, serving_lock
 from otf_session.commands import (
     Applied,
     Cancel,
+    CheckHealth,
     Extend,
     LoadCheckpoint,
     Note,
@@ -132,6 +133,11 @@ def said(result, code):
         ("note turned --step 110", Note(text="turned", step=110)),
         ("prove", Prove()),
         ("prove --steps 3", Prove(steps=3)),
+        ("health", CheckHealth()),
+        ("health numerics", CheckHealth(check="numerics")),
+        ("health numerics --every 1000", CheckHealth(check="numerics", every=1000)),
+        ("health all --every 0", CheckHealth(every=0)),
+        ("health determinism --proof 5", CheckHealth(check="determinism", proof=5)),
     ],
 )
 def test_a_command_arrives_as_it_was_typed(place, trainer, words, command):
@@ -191,6 +197,9 @@ def test_several_values_are_one_command(place, trainer):
         ("note x --step -1", "--step"),
         ("prove --steps 0", "--steps"),
         ("prove --steps many", "--steps"),
+        ("health heart", "'heart' is no check"),
+        ("health --every -1", "--every"),
+        ("health numerics --proof 3", "part of the check of determinism"),
         ("pause now", "now"),
         ("pause --timeout soon", "--timeout"),
         ("explode", "explode"),

@@ -3,23 +3,30 @@
 import ast
 import json
 import re
+import sys
+import time
 from pathlib import Path
 
 import otf_serve
 import pytest
+from otf_serve import jobs as jobs_module
 from otf_serve.app import build
 from otf_serve.endpoints import Asked
 from otf_serve.http import ReadApi
 from otf_serve.http_commands import CommandApi
+from otf_serve.http_jobs import JobApi
+from otf_serve.http_sessions import SessionApi
 from otf_session.commands import Applied, Command, Pause
 from otf_session.events import CommandStatus
 from otf_session.home import Home
+from otf_session.liveness import AliveLock
 from starlette.requests import Request
 from starlette.routing import Route
 
 from ..helpers.sessions import losses, started
 from ..helpers.vocabulary import EVENTS
-from .peers import BEARER, InThread, changed, joined, settings_for
+from ..helpers.waiting import wait_for
+from .peers import BEARER, SECONDS, InThread, changed, joined, settings_for
 from .test_http_commands import request_of
 
 SOURCES = Path(otf_serve.__file__).parent
@@ -140,6 +147,8 @@ def endpoints():
     return [
         *ReadApi(None, None, None).endpoints(),
         *CommandApi(None, None).endpoints(),
+        *SessionApi(None, None, settings_for(Home("nowhere")), None, None).endpoints(),
+        *JobApi(None).endpoints(),
     ]
 
 
@@ -177,7 +186,7 @@ def test_a_handler_reads_the_parameters_that_are_described_and_no_others(documen
 
 
 def test_handlers_have_no_other_way_to_the_request():
-    for name in ("http.py", "http_commands.py"):
+    for name in ("http.py", "http_commands.py", "http_sessions.py", "http_jobs.py"):
         text = (SOURCES / name).read_text()
         assert not re.search(r"query_params|path_params|headers|cookies|\bRequest\b", text), name
 
@@ -260,14 +269,115 @@ class Checked:
             pattern = re.sub(r"{\w+}", "[^/]+", template)
             if known == method and re.fullmatch(pattern, bare):
                 described = operation["responses"][str(response.status_code)]
-                schema = described["content"]["application/json"]["schema"]
-                assert faults(schema, response.json(), self._components) == []
+                ((kind, content),) = described["content"].items()
+                assert response.headers["content-type"] == kind
+                if kind == "application/json":
+                    assert faults(content["schema"], response.json(), self._components) == []
                 self.seen.add((method, template, response.status_code))
                 return response
         raise AssertionError(f"{method} {path} is not described")
 
 
-def test_real_replies_are_as_the_document_says(api, make, document):
+def calls_about_sessions_as_a_whole(call, make, damaged, monkeypatch):
+    """Every reply there can be to what is asked of sessions as a whole, and of jobs."""
+    store = make(*EVENTS)
+    one, broken, several = (f"/api/sessions/{name}" for name in (store.id, damaged.id, "20"))
+    works = {
+        "/verify": one + "/verify",
+        "/export": one + "/export?checkpoints=none",
+        "/metrics/export": one + "/metrics/export",
+    }
+    for path in ("/details", *works):
+        method = "GET" if path == "/details" else "POST"
+        call(method, one + path)
+        for other in ("/api/sessions/nothing", several):
+            call(method, other + path)
+        if path != "/verify":
+            call(method, broken + path)
+    for path in works:
+        call("POST", one + path + "?wait=x")
+    call("POST", one + "/export?run=nothing")
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pyarrow", None)
+        call("POST", one + "/metrics/export?format=parquet")
+    with monkeypatch.context() as failing:
+        failing.setattr("otf_serve.work.verify_session", lambda *words, **options: 1 / 0)
+        failed = call("POST", one + "/verify?wait=0").json()["id"]
+        call("GET", f"/api/jobs/{failed}")
+        call("POST", one + "/verify")
+    # Names.
+    for given, content in [(one, "a name"), (one, "latest"), (one, "x" * 5000), (broken, "a")]:
+        call("PUT", given + "/name", json={"name": content})
+    call("PUT", one + "/name", json=5)
+    for other in ("/api/sessions/nothing", several):
+        call("PUT", other + "/name", json={"name": "a"})
+    # A bundle goes, and comes.
+    job = call("POST", works["/export"]).json()["id"]
+    file = f"/api/jobs/{job}/file"
+    bundle = call("GET", file).content
+    for part in ("bytes=0-1", "bytes=99999999-", "bytes=" + "0" * 200):
+        call("GET", file, headers={"range": part})
+    call("GET", "/api/jobs/nothing/file")
+    # It is there already.
+    call("POST", "/api/sessions", content=bundle)
+    job = call("POST", "/api/sessions?wait=0", content=bundle).json()["id"]
+    call("GET", f"/api/jobs/{job}")
+    call("POST", "/api/sessions?as_new=true", content=bundle)
+    call("POST", "/api/sessions", content=b"no bundle")
+    job = call("POST", "/api/sessions?wait=0", content=b"no bundle").json()["id"]
+    call("GET", f"/api/jobs/{job}")
+    call("POST", "/api/sessions?as_new=x", content=b"")
+    call("POST", "/api/sessions", content=b"", headers={"content-length": str(10**18)})
+    calls_about_jobs_that_are_cancelled(call, store, works, bundle, monkeypatch)
+    call("DELETE", "/api/jobs/nothing")
+    call("GET", f"/api/jobs/{job}?wait=x")
+    call("GET", "/api/jobs/nothing")
+    call("GET", "/api/jobs")
+    call("DELETE", one + "?wait=x")
+    call("DELETE", one)
+    call("DELETE", broken)
+
+
+def calls_about_jobs_that_are_cancelled(call, store, works, bundle, monkeypatch):
+    """Every reply there can be to what is asked of jobs at work."""
+    one, real = f"/api/sessions/{store.id}", jobs_module._checked
+    with monkeypatch.context() as slowly:
+
+        def checked(work, watcher):
+            while slow and not watcher.is_cancelled():
+                time.sleep(0.01)
+            return real(work, watcher)
+
+        slow = True
+        slowly.setattr(jobs_module, "_checked", checked)
+        for path, content in [*((path, b"") for path in works.values()), ("/api/sessions", bundle)]:
+            asked = InThread(call, "POST", path, content=content)
+            job = wait_for(lambda: running(call), "the job", SECONDS)
+            call("GET", f"/api/jobs/{job}?wait=0")
+            call("DELETE", f"/api/jobs/{job}")
+            asked.result()
+            call("GET", f"/api/jobs/{job}")
+            mark = "&" if "?" in path else "?"
+            job = call("POST", f"{path}{mark}wait=0", content=content).json()["id"]
+            call("DELETE", f"/api/jobs/{job}")
+        lock = AliveLock(store.folder)
+        assert lock.acquire()
+        call("DELETE", one)
+        lock.release()
+        store.close()
+        job = call("DELETE", one + "?wait=0").json()["id"]
+        call("DELETE", f"/api/jobs/{job}")
+        slow = False
+        call("GET", f"/api/jobs/{job}")
+
+
+def running(call):
+    """The id of the job that is at work; none where all have ended."""
+    found = [job["id"] for job in call("GET", "/api/jobs").json() if job["state"] == "running"]
+    return found[0] if found else None
+
+
+def test_real_replies_are_as_the_document_says(api, make, document, monkeypatch):
     call = Checked(api, document)
     store, other = make(*EVENTS), make(started(), changed(request_of(), CommandStatus.RECEIVED))
     one = f"/api/sessions/{store.id}"
@@ -306,16 +416,19 @@ def test_real_replies_are_as_the_document_says(api, make, document):
     (other.folder / "session.sqlite").write_bytes(b"no database" * 1000)
     for path in ("", "/snapshot", "/metrics", "/logs", "/commands", "/commands/unknown"):
         call("GET", f"/api/sessions/{other.id}{path}")
+    calls_about_sessions_as_a_whole(call, make, other, monkeypatch)
     described = {
         (method, path, int(status))
         for (method, path), operation in operations(document).items()
         for status in operation["responses"]
         if status not in ("401", "403")
     }
-    # A home that cannot be read at all, which other tests see to.
+    # A home that cannot be read, or not be written, which other tests see to.
     unseen = {
         ("GET", "/api/sessions", 500),
         ("POST", "/api/sessions/{session}/commands", 500),
+        ("POST", "/api/sessions", 500),
+        ("DELETE", "/api/sessions/{session}", 500),
     }
     assert described - call.seen == unseen
 

@@ -389,6 +389,38 @@ def test_a_checkpoint_that_is_deleted_while_it_is_exported_is_in_the_bundle(sess
     assert (made.checkpoints, made.notes) == (6, [])
 
 
+def test_what_training_removes_meanwhile_is_said_to_be_removed_by_it(
+    session, tmp_path, monkeypatch
+):
+    # More than can be held open at once, as far as this test goes.
+    monkeypatch.setattr("otf_session.bundles.heldfiles._MOST", 0)
+    removed = []
+
+    def report(done, total):
+        if not removed:
+            removed.append(f"{RUN}@20-periodic")
+            (session.folder / f"checkpoints/{RUN}-20-periodic.pt").unlink()
+            (session.folder / f"checkpoints/{RUN}-20-best.pt").unlink()
+            live = SessionStore(session.folder)
+            live.append([CheckpointRemoved(time=2e9, run=RUN, id=removed[0], reason="old")])
+            live.close()
+
+    made = export_session(session.folder, tmp_path, report=report)
+    older, missing = made.notes
+    assert older.startswith(
+        f"The checkpoint {RUN}@20-periodic is left out: training has removed it"
+    )
+    assert missing == f"The checkpoint {RUN}@20-best is left out: its file is missing."
+
+
+def test_a_checkpoint_of_a_run_that_the_record_does_not_know_is_left_out(home, tmp_path, elsewhere):
+    store = make_session(home, started())
+    store.append([saved(store, 3, "final"), saved(store, 5, "final", run="unknown")])
+    store.close()
+    _, _, kept = imported(elsewhere, bundle_of(store, tmp_path))
+    assert kept == [f"{RUN}@3-final"]
+
+
 def test_an_export_of_an_import_has_the_same_store_content(session, tmp_path, elsewhere):
     first = bundle_of(session, tmp_path / "..", force=True)
     made = import_bundle(elsewhere, first)

@@ -13,6 +13,7 @@ from otf_session.events import (
     EvaluationFinished,
     LogLine,
     Metrics,
+    NoteAdded,
     RunStarted,
 )
 from otf_session.home import Home
@@ -122,9 +123,55 @@ def test_that_going_on_is_not_exact_is_in_the_record(target, bundle):
     assert [(event.run, event.exact) for event in events] == [(RUN, False), (f"{RUN}-2", False)]
 
 
-def test_what_is_not_taken_over_is_said(target, bundle):
-    made, _ = imported(target, bundle)
-    assert "Not taken over: 1 report, 1 subset of samples." in made.notes
+def test_the_samples_that_a_run_was_trained_on_are_kept_as_a_note(target, bundle):
+    _, events = imported(target, bundle, NoteAdded)
+    assert [(event.run, event.step, event.text) for event in events] == [
+        (f"{RUN}-2", 0, "Trained on a subset of 2 samples: 1, 2.")
+    ]
+
+
+def change(bundle, statement, *values):
+    connection = sqlite3.connect(str(bundle / "runs.sqlite"))
+    with connection:
+        connection.execute(statement, values)
+    connection.close()
+
+
+def test_a_report_is_kept_in_short(target, bundle):
+    change(
+        bundle,
+        "UPDATE report_loss_dist SET losses = ?, sample_indices = ?, note = ?",
+        *("[0.5, 4.5, null, 1]", "[10, 11, 12, 13]", "Look at 11."),
+    )
+    made, events = imported(target, bundle, NoteAdded)
+    (report,) = [event for event in events if event.run == RUN]
+    assert (report.step, report.time) == (4, 1_700_000_000.0)
+    assert report.text == (
+        "Losses of 4 samples (train): mean 2, median 1, highest 4.5; not finite: 1. "
+        "Highest at the samples 11, 13, 10, 12. Look at 11."
+    )
+    assert "Of 1 report a summary is kept, as a note." in made.notes
+
+
+def test_what_is_cut_short_or_cannot_be_read_is_said(target, bundle):
+    change(bundle, "UPDATE run_subsets SET indices = ?", json.dumps(list(range(500))))
+    made, events = imported(target, bundle, NoteAdded)
+    (subset,) = events
+    assert subset.text.startswith("Trained on a subset of 500 samples: 0, 1, 2,")
+    assert subset.text.endswith(", 199 and 300 more.")
+    assert made.notes[1:] == [
+        "Of 1 long subset of samples the beginning is kept.",
+        "Not taken over: 1 empty or unreadable list of samples.",
+    ]
+
+
+@pytest.mark.parametrize("text", [None, b"\xff", "{", '["x"]', "[" * 100_000, "[1e999]", "[NaN]"])
+def test_lists_that_are_none_are_left_out(target, bundle, text):
+    change(bundle, "UPDATE run_subsets SET indices = ?", text)
+    change(bundle, "UPDATE report_loss_dist SET losses = ?, sample_indices = ?", text, text)
+    made, events = imported(target, bundle, NoteAdded)
+    assert events == []
+    assert "Not taken over: 2 empty or unreadable lists of samples." in made.notes
 
 
 def test_its_session_gets_an_id_of_its_own_each_time(target, bundle):

@@ -3,6 +3,8 @@
 import io
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from otf_session import shell, tables
 from otf_session.sizes import SessionSize
 from otf_session.tables import Column, SizeRow, plain, size_text
@@ -49,6 +51,34 @@ def test_what_matters_least_is_left_out_where_there_is_no_room(shown, width, tit
     assert all(len(line) <= width for line in lines)
     if width >= 30:
         assert COLUMNS[0].cells[0] in lines[2]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["a", "12", "\u65e5\u672c", "x y", "e\u0301", "", "\u2500", "long " * 4 + "words"]
+            )
+        ),
+        max_size=4,
+    ),
+    st.booleans(),
+    st.sampled_from(["", "all"]),
+)
+def test_a_table_that_fits_looks_as_rich_has_it_look(rows, is_number, footer):
+    cells = [cell for (cell,) in rows]
+    columns = [
+        Column("first", cells, elastic=True),
+        Column("n", cells[::-1], is_number=is_number, footer=footer),
+    ]
+
+    def lines(show):
+        out = io.StringIO()
+        show(Console(width=160, file=out, markup=False, emoji=False, highlight=False))
+        return [line.rstrip() for line in out.getvalue().splitlines()]
+
+    made = lines(lambda console: tables._print(tables._whole(columns, console), console))
+    assert made == lines(lambda console: console.print(tables._table(columns)))
 
 
 def test_names_are_whole_where_there_is_room_and_cut_where_there_is_none(shown):

@@ -10,6 +10,8 @@ import "./styles/log.css";
 import "./styles/controls.css";
 import "./styles/dialogs.css";
 import "./styles/record.css";
+import "./styles/health.css";
+import "./styles/jobs.css";
 import { BrowserHost } from "./host/browser";
 import { Dashboard } from "./store/dashboard";
 import { Dialogs } from "./store/dialogs";
@@ -26,6 +28,7 @@ const dashboard = new Dashboard({
     base: document.baseURI,
     connect: (url) => new WebSocket(url),
     fetch: (input, init) => fetch(input, init),
+    newUpload: () => new XMLHttpRequest(),
   }),
   picked: host.readSelection(),
   onPick: (session) => host.writeSelection(session),

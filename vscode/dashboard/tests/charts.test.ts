@@ -59,6 +59,30 @@ test("charts are ordered from what matters most to what is merely fast", () => {
   ]);
 });
 
+test("what is measured of the machine stands behind what tells of the network", () => {
+  expect(
+    orderMetrics([
+      "data_wait/share",
+      "sys/ram",
+      "gpu0/util",
+      "step_time/p95",
+      "update_ratio",
+      "time_remaining",
+      "zeta",
+      "loss",
+    ]),
+  ).toEqual([
+    "loss",
+    "zeta",
+    "update_ratio",
+    "gpu0/util",
+    "sys/ram",
+    "data_wait/share",
+    "step_time/p95",
+    "time_remaining",
+  ]);
+});
+
 test("runs keep their colour, and differ by dashes when colours run out", () => {
   const styles = Array.from({ length: 12 }, (_, place) => JSON.stringify(runStyle(place)));
   expect(new Set(styles).size).toBe(12);

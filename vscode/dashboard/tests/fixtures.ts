@@ -6,6 +6,8 @@ import type {
   CheckpointSaved,
   CommandChanged,
   GuardTripped,
+  HealthFinding,
+  HealthReported,
   HyperparametersDeclared,
   LimitsChanged,
   LogLine,
@@ -158,6 +160,33 @@ export function guardTripped(change: Partial<GuardTripped> = {}): GuardTripped {
     message: "loss is not finite.",
     indices: [3, 1, 4],
     checkpoint: "baseline@10",
+    ...change,
+  };
+}
+
+export function healthReported(
+  report: Partial<HealthReported["report"]> = {},
+  change: Partial<HealthReported> = {},
+): HealthReported {
+  return {
+    kind: "health-reported",
+    time: 140,
+    run: "baseline",
+    step: 40,
+    author: "dashboard",
+    report: { check: "numerics", findings: [], measures: {}, facts: {}, seconds: 1, refusal: "", ...report },
+    ...change,
+  };
+}
+
+export function healthFinding(change: Partial<HealthFinding> = {}): HealthFinding {
+  return {
+    severity: "critical",
+    where: "head.weight",
+    what: "It is not finite.",
+    value: "3 NaN of 48",
+    meaning: "Nothing is learned.",
+    remedy: "go back.",
     ...change,
   };
 }

@@ -91,6 +91,22 @@ test("units are told of what is known, and of nothing else", () => {
   expect(formatAxis("lr", [0, 0.5], 0.5)).toEqual(["0", "0.5"]);
 });
 
+test.each([
+  ["sys/cpu", 12.5, "12.5", "%"],
+  ["proc/ram", 1.5e9, "1.5G", "B"],
+  ["gpu0/memory_process", 3e9, "3G", "B"],
+  ["gpu12/torch_allocated", 3e9, "3G", "B"],
+  ["gpu0/temperature", 64, "64", "\u00b0C"],
+  ["gpu0/power", 251.5, "251.5", "W"],
+  ["gpu0/clock_sm", 1410, "1,410", "MHz"],
+  ["gpu0/throttle_power", 1, "1", null],
+  ["step_time/p95", 0.0125, "12.5 ms", null],
+  ["data_wait/share", 0.4, "0.4", null],
+])("the unit of %s is known", (metric, value, text, unit) => {
+  expect(formatReading(metric, value)).toBe(text);
+  expect(unitOf(metric)).toBe(unit);
+});
+
 test("runs are named, the newest first, and of many the number", () => {
   expect(runsText([])).toBe("");
   expect(runsText(["baseline", "fork1"])).toBe("fork1, baseline");

@@ -12,6 +12,8 @@ import { ConnectionBanner } from "../src/views/connection";
 import { AppContext, useDashboard } from "../src/views/context";
 import { NoSession } from "../src/views/empty";
 import { Evaluations } from "../src/views/evaluations";
+import { JobPanel } from "../src/views/job-panel";
+import { ListDialogs } from "../src/views/list-dialogs";
 import { Notices } from "../src/views/notices";
 import { SessionHeader } from "../src/views/session-header";
 import { SessionListView } from "../src/views/session-list";
@@ -24,6 +26,7 @@ export class Page {
   readonly transport = new FakeTransport();
   readonly copy = vi.fn<Host["copy"]>(() => Promise.resolve());
   readonly saveFile = vi.fn<Host["saveFile"]>();
+  readonly download = vi.fn<Host["download"]>();
   readonly root = document.createElement("div");
   readonly dashboard: Dashboard;
   #commands = 0;
@@ -44,6 +47,7 @@ export class Page {
       onTheme: () => undefined,
       copy: page.copy,
       saveFile: page.saveFile,
+      download: page.download,
       readSelection: () => null,
       writeSelection: () => undefined,
       onSelection: () => undefined,
@@ -137,6 +141,8 @@ function Parts() {
       <BrandBar isDrawerOpen={false} onToggle={() => undefined} />
       <ConnectionBanner />
       <SessionListView isOpen={false} onClose={() => undefined} />
+      <JobPanel />
+      <ListDialogs />
       {model ? (
         <>
           <SessionHeader model={model} />

@@ -26,6 +26,43 @@ class FakeSocket implements Socket {
   }
 }
 
+/** What of a browser's `XMLHttpRequest` is used. */
+class FakeUpload {
+  readonly upload: { onprogress: ((event: { loaded: number; total: number }) => void) | null } = {
+    onprogress: null,
+  };
+  onload: (() => void) | null = null;
+  onerror: (() => void) | null = null;
+  onabort: (() => void) | null = null;
+  status = 0;
+  responseText = "";
+  readonly opened: string[] = [];
+  readonly sent: Blob[] = [];
+
+  open(method: string, url: URL): void {
+    this.opened.push(method, url.href);
+  }
+
+  setRequestHeader(): void {
+    // Nothing here depends on them.
+  }
+
+  send(file: Blob): void {
+    this.sent.push(file);
+  }
+
+  abort(): void {
+    this.onabort?.();
+  }
+
+  answer(status: number, text: string): void {
+    this.status = status;
+    this.responseText = text;
+    this.onload?.();
+  }
+}
+
+let uploads: FakeUpload[];
 let sockets: FakeSocket[];
 let fetched: ReturnType<typeof vi.fn<typeof fetch>>;
 const listener = { onClosed: vi.fn(), onFrame: vi.fn() };
@@ -39,6 +76,7 @@ function transportAt(base: string): WebSocketTransport {
       return socket;
     },
     fetch: fetched,
+    newUpload: () => uploads[uploads.push(new FakeUpload()) - 1] as unknown as XMLHttpRequest,
   });
 }
 
@@ -46,6 +84,7 @@ beforeEach(() => {
   vi.useFakeTimers();
   vi.clearAllMocks();
   sockets = [];
+  uploads = [];
   fetched = vi.fn<typeof fetch>(() => Promise.reject(new TypeError("refused")));
 });
 
@@ -112,4 +151,55 @@ test("errors carry the server's words and status", async () => {
   fetched.mockResolvedValueOnce(new Response("oops", { status: 502 }));
   await expect(transport.request("api")).rejects.toMatchObject({ status: 502 });
   await expect(transport.request("api")).rejects.toMatchObject({ status: 0 });
+});
+
+test("something is asked for with its method, and its body as JSON", async () => {
+  fetched.mockResolvedValueOnce(Response.json({ name: "best" }));
+  const transport = transportAt("http://127.0.0.1:4444/");
+  const asking = { method: "PUT", body: { name: "best" } } as const;
+  await expect(transport.request("api/sessions/s1/name", asking)).resolves.toEqual({ name: "best" });
+  const [url, init] = fetched.mock.calls[0] ?? [];
+  expect((url as URL).href).toBe("http://127.0.0.1:4444/api/sessions/s1/name");
+  expect(init).toMatchObject({ method: "PUT", body: '{"name":"best"}' });
+});
+
+function uploading() {
+  const told: [number, number][] = [];
+  const abort = new AbortController();
+  const answered = transportAt("http://127.0.0.1:4444/").upload("api/sessions?wait=0", new Blob(["x"]), {
+    onProgress: (sent, total) => told.push([sent, total]),
+    signal: abort.signal,
+  });
+  const [request] = uploads;
+  if (!request) throw new Error("nothing was sent");
+  return { told, abort, answered, request };
+}
+
+test("a file is sent, and how far it is is told", async () => {
+  const { told, answered, request } = uploading();
+  expect(request.opened).toEqual(["POST", "http://127.0.0.1:4444/api/sessions?wait=0"]);
+  expect(await request.sent[0]?.text()).toBe("x");
+  request.upload.onprogress?.({ loaded: 3, total: 9 });
+  expect(told).toEqual([[3, 9]]);
+  request.answer(202, '{"id": "j1"}');
+  await expect(answered).resolves.toEqual({ id: "j1" });
+});
+
+test.each([
+  [422, '{"error": "It is damaged."}', "It is damaged."],
+  [502, "<html>", "The server answered with status 502."],
+])("a file that is refused with %s says why", async (status, text, message) => {
+  const { answered, request } = uploading();
+  request.answer(status, text);
+  await expect(answered).rejects.toEqual(new RequestError(status, message));
+});
+
+test("a file that is not sent to its end is told apart from one that is refused", async () => {
+  const lost = uploading();
+  lost.request.onerror?.();
+  await expect(lost.answered).rejects.toMatchObject({ status: 0 });
+  uploads = [];
+  const cancelled = uploading();
+  cancelled.abort.abort();
+  await expect(cancelled.answered).rejects.toMatchObject({ status: 0, message: "It was cancelled." });
 });

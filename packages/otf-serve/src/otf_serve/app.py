@@ -18,10 +18,14 @@ from .catalog import Catalog
 from .endpoints import HANDLERS, routes
 from .http import ReadApi
 from .http_commands import CommandApi
+from .http_jobs import JobApi
+from .http_sessions import SessionApi
 from .hub import Hub
+from .jobs import Jobs
 from .openapi import described
 from .settings import Settings
 from .trainer_socket import TrainerSocket
+from .transfers import Transfers
 from .viewer_socket import ViewerSocket
 from .watch import watch
 
@@ -29,16 +33,20 @@ from .watch import watch
 def build(settings: Settings, on_ready: Optional[Callable[[], None]] = None) -> ASGIApp:
     """The server's application; `on_ready` is called once it can be reached."""
     hub, catalog = Hub(), Catalog(settings.home)
+    jobs, transfers = Jobs(hub.touch), Transfers(settings.home)
     api = described(
         [
             *ReadApi(hub, catalog, settings).endpoints(),
+            *SessionApi(hub, catalog, settings, jobs, transfers).endpoints(),
             *CommandApi(hub, catalog).endpoints(),
+            *JobApi(jobs).endpoints(),
         ],
         settings.version,
     )
 
     @contextlib.asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        await asyncio.to_thread(transfers.open)
         watching = asyncio.ensure_future(watch(hub, catalog))
         if on_ready is not None:
             on_ready()
@@ -46,6 +54,8 @@ def build(settings: Settings, on_ready: Optional[Callable[[], None]] = None) -> 
         watching.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await watching
+        await jobs.close()
+        await asyncio.to_thread(transfers.close)
 
     app = Starlette(
         routes=[

@@ -6,11 +6,11 @@ import logging
 from pathlib import Path
 from typing import Dict, List, Optional, Tuple
 
-from otf_session import display_name
 from otf_session.errors import SessionError, SessionNotFound
-from otf_session.home import DATABASE, Home
+from otf_session.home import Home
 from otf_session.liveness import is_alive
 from otf_session.queries import session_summary
+from otf_session.stamps import stamp
 from otf_session.store import SessionReader
 from otf_session.summaries import SessionState, SessionSummary
 
@@ -69,25 +69,18 @@ class Catalog:
         linked = folder.name in connected
         known = self._known.get(folder.name)
         # Taken before it is read: what is written meanwhile makes another one.
-        stamp = _stamp(folder, linked, known[1] if known else None)
-        if known is not None and known[0] == stamp:
+        seen = _stamp(folder, linked, known[1] if known else None)
+        if known is not None and known[0] == seen:
             return known[1]
         with SessionReader(folder) as reader:
             summary = session_summary(reader, connected=linked)
         if summary.state in _ENDED:
-            stamp = (*stamp[:-1], None)
-        self._known[folder.name] = (stamp, summary)
+            seen = (*seen[:-1], None)
+        self._known[folder.name] = (seen, summary)
         return summary
 
 
 def _stamp(folder: Path, linked: bool, summary: Optional[SessionSummary]) -> _Stamp:
-    files: List[object] = [linked]
-    for path in (folder / DATABASE, folder / (DATABASE + "-wal"), folder / display_name.FILE):
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            continue
-        files += [path.name, status.st_size, status.st_mtime_ns]
     # Nothing is written when a process is killed; only its lock is gone.
     ended = summary is not None and summary.state in _ENDED
-    return (*files, None if linked or ended else is_alive(folder))
+    return (linked, *stamp(folder), None if linked or ended else is_alive(folder))

@@ -78,7 +78,7 @@ def cancel(
         show_default=False,
     ),
 ) -> "Command":
-    """Break off a long command: a test, a validation, a proof."""
+    """Break off a long command: a test, a validation, a proof, a check of health."""
     from otf_session.commands import Cancel
 
     return Cancel(command=command_id)
@@ -201,6 +201,44 @@ def prove(
     from otf_session.commands import Prove
 
     return Prove(steps=steps)
+
+
+@_ctl.command("health")
+def health(
+    check: str = typer.Argument(
+        "all",
+        metavar="[CHECK]",
+        help="throughput, activations, numerics, determinism, distribution, or all.",
+    ),
+    every: Optional[int] = typer.Option(
+        None,
+        min=0,
+        metavar="STEPS",
+        help="Make it again every so many steps from here on, and not now; 0 ends that.",
+        show_default=False,
+    ),
+    proof: int = typer.Option(
+        0,
+        min=0,
+        metavar="STEPS",
+        help="With determinism: also train so many steps twice, and compare bit for bit.",
+        show_default=False,
+    ),
+) -> "Command":
+    """Check how healthy the run is: what is wrong, what it means, and what to try.
+
+    Afterwards the run is as it was.
+    """
+    from otf_session.commands import CheckHealth
+    from otf_session.health import ALL, CHECKS
+
+    if check not in (*CHECKS, ALL):
+        raise typer.BadParameter(
+            f"'{check}' is no check. There are: {', '.join((*CHECKS, ALL))}.", param_hint="CHECK"
+        )
+    if proof and check not in ("determinism", ALL):
+        raise typer.BadParameter("--proof is a part of the check of determinism.")
+    return CheckHealth(check=check, every=every, proof=proof)
 
 
 @_ctl.reading("status")

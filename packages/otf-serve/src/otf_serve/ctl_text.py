@@ -18,6 +18,7 @@ from otf_session.events import (
 from otf_session.frames import CommandReply
 from otf_session.summaries import RunSummary, SessionSummary
 
+from . import ctl_health
 from .pending import Pending
 
 _UNANSWERED = "not answered: the process ended"
@@ -83,6 +84,8 @@ def _result(result: Optional[results.Result]) -> List[str]:
         return [*exact, *(f"  - {finding}" for finding in result.findings)]
     if isinstance(result, results.Proof):
         return _proof(result)
+    if isinstance(result, results.HealthChecked):
+        return ctl_health.lines(result.reports)
     return []
 
 

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Awaitable, Callable, Dict, List, Sequence, TypeVar
+from typing import Any, AsyncIterator, Awaitable, Callable, Dict, List, Sequence, TypeVar
 
 import msgspec
-from otf_session.errors import AmbiguousSession, SessionError, SessionNotFound
-from starlette.requests import Request
+from otf_session import errors
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from .download import Download, NotSatisfiable
 from .parameters import BadRequest, Parameter
 
 T = TypeVar("T")
@@ -21,7 +22,15 @@ class NotFound(Exception):
 
 
 class TooLarge(Exception):
-    """A body that is larger than any that could be meant."""
+    """A body that is larger than any that could be meant, or than there is room for."""
+
+
+class Conflict(Exception):
+    """Something that cannot be done as things are now."""
+
+
+class File(msgspec.Struct, frozen=True):
+    """In place of a type of JSON: the bytes of a file."""
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -52,6 +61,10 @@ class Asked:
             return parameter.parse(self._request.headers.getlist(parameter.name))
         return parameter.parse(self._request.query_params.getlist(parameter.name))
 
+    def parts(self) -> AsyncIterator[bytes]:
+        """The body as it comes, a little of it at a time."""
+        return self._request.stream()
+
     async def body(self, most: int) -> bytes:
         """The body; one of more than `most` bytes is not read to its end."""
         found = b""
@@ -64,7 +77,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class Reply:
-    """A value to be sent, with the status that says what it is."""
+    """A value to be sent, with the status that says what it is.
+
+    A `Download` is sent as the file that it is, everything else as JSON.
+    """
 
     value: Any
     status: int = 200
@@ -78,7 +94,7 @@ class Endpoint:
     """One thing that can be asked for over HTTP. Its handler's docstring is its description.
 
     `returns` are the types of the replies, by their status; `problems` are the statuses of those
-    that are a `Problem`.
+    that are a `Problem`. Either may be a `File`, like the `body`.
     """
 
     method: str
@@ -92,7 +108,7 @@ class Endpoint:
     def route(self) -> Route:
         """The endpoint as the server serves it."""
 
-        async def serve(request: Request) -> Response:
+        async def serve(request: Request) -> Response | Download:
             reply = await self.handler(Asked(request, self.parameters))
             assert reply.status in self.returns, f"{self.path} replies with {reply.status}"
             return _response(reply)
@@ -105,7 +121,9 @@ def routes(endpoints: List[Endpoint]) -> List[Route]:
     return [endpoint.route() for endpoint in endpoints]
 
 
-def _response(reply: Reply) -> Response:
+def _response(reply: Reply) -> Response | Download:
+    if isinstance(reply.value, Download):
+        return reply.value
     return Response(
         msgspec.json.encode(reply.value),
         reply.status,
@@ -114,19 +132,45 @@ def _response(reply: Reply) -> Response:
     )
 
 
-def _problem(status: int) -> Callable[[Request, Exception], Awaitable[Response]]:
-    async def handle(request: Request, error: Exception) -> Response:
+def _problem(status: int) -> Callable[[Request, Exception], Awaitable[Any]]:
+    async def handle(request: Request, error: Exception) -> Response | Download:
         return _response(Reply(Problem(str(error)), status))
 
     return handle
 
 
-#: What the application does with exceptions that reach it.
+async def _not_satisfiable(request: Request, error: NotSatisfiable) -> Any:
+    response: Any = _response(Reply(Problem(str(error)), 416))
+    response.headers["content-range"] = f"bytes */{error.size}"
+    return response
+
+
+async def _gone_away(request: Request, error: Exception) -> Any:
+    """Whoever asked has gone: nobody reads this, and it is no fault of the server's."""
+    return Response(status_code=400)
+
+
+#: What the application does with exceptions that reach it. That something cannot be done with a
+#: session as it is now is a conflict; what is asked for, or sent, and cannot be used is not
+#: processable; whatever else a session's error is about is the server's own trouble.
 HANDLERS: Any = {
     BadRequest: _problem(400),
+    ClientDisconnect: _gone_away,
     NotFound: _problem(404),
-    SessionNotFound: _problem(404),
-    AmbiguousSession: _problem(409),
+    errors.SessionNotFound: _problem(404),
+    errors.NoSuchMetrics: _problem(404),
+    Conflict: _problem(409),
+    errors.AmbiguousSession: _problem(409),
+    errors.SessionExists: _problem(409),
+    errors.SessionLive: _problem(409),
+    errors.Cancelled: _problem(410),
     TooLarge: _problem(413),
-    SessionError: _problem(500),
+    NotSatisfiable: _not_satisfiable,
+    errors.BundleRefused: _problem(422),
+    errors.BundleTooNew: _problem(422),
+    errors.InvalidName: _problem(422),
+    errors.NotExported: _problem(422),
+    errors.NotImported: _problem(422),
+    errors.NotWritten: _problem(422),
+    errors.SessionError: _problem(500),
 }

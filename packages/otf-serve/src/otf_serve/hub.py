@@ -74,6 +74,10 @@ class Hub:
         # Made on first use: Python 3.9 ties an event to the loop, which a new hub has not got.
         return asyncio.Event()
 
+    def touch(self) -> None:
+        """Sessions may look different than before: dashboards are told soon."""
+        self.changed.set()
+
     @property
     def connected(self) -> frozenset[str]:
         """The sessions whose trainers are linked."""

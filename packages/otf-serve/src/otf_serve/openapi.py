@@ -8,7 +8,7 @@ from typing import Any, Dict, List, Sequence, Tuple
 
 import msgspec
 
-from .endpoints import Asked, Denied, Endpoint, Problem, Reply
+from .endpoints import Asked, Denied, Endpoint, File, Problem, Reply
 from .parameters import Parameter
 
 _REFERENCE = "#/components/schemas/{name}"
@@ -60,7 +60,7 @@ def _schemas(endpoints: Sequence[Endpoint]) -> Tuple[_Schemas, Dict[str, Any]]:
     """The schema of every type that is sent or received, and what they refer to."""
     bodies = [endpoint.body for endpoint in endpoints if endpoint.body is not None]
     replies = [kind for endpoint in endpoints for kind in endpoint.returns.values()]
-    kinds = [*bodies, *replies, Problem, Denied]
+    kinds = [kind for kind in [*bodies, *replies, Problem, Denied] if kind is not File]
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
     return dict(zip(kinds, schemas)), components
 
@@ -68,13 +68,16 @@ def _schemas(endpoints: Sequence[Endpoint]) -> Tuple[_Schemas, Dict[str, Any]]:
 def _operation(endpoint: Endpoint, schemas: _Schemas) -> Dict[str, Any]:
     about = re.sub(r"\s+", " ", endpoint.handler.__doc__ or "").strip()
     responses = {
-        str(status): _content(_said(status), schemas[kind])
+        str(status): {"description": _said(status), "content": _content(kind, schemas)}
         for status, kind in endpoint.returns.items()
     }
     for status in endpoint.problems:
-        responses[str(status)] = _content(_said(status), schemas[Problem])
+        responses[str(status)] = {
+            "description": _said(status),
+            "content": _content(Problem, schemas),
+        }
     for status, denial in _DENIALS.items():
-        responses[str(status)] = _content(denial, schemas[Denied])
+        responses[str(status)] = {"description": denial, "content": _content(Denied, schemas)}
     operation: Dict[str, Any] = {
         "operationId": endpoint.handler.__name__,
         "summary": about,
@@ -82,7 +85,7 @@ def _operation(endpoint: Endpoint, schemas: _Schemas) -> Dict[str, Any]:
         "responses": responses,
     }
     if endpoint.body is not None:
-        content = {"application/json": {"schema": schemas[endpoint.body]}}
+        content = _content(endpoint.body, schemas)
         operation["requestBody"] = {"required": True, "content": content}
     return operation
 
@@ -101,5 +104,8 @@ def _said(status: int) -> str:
     return http.HTTPStatus(status).phrase
 
 
-def _content(about: str, schema: Dict[str, Any]) -> Dict[str, Any]:
-    return {"description": about, "content": {"application/json": {"schema": schema}}}
+def _content(kind: Any, schemas: _Schemas) -> Dict[str, Any]:
+    if kind is File:
+        # Of bytes there is nothing to say (OpenAPI 3.1, "Considerations for File Uploads").
+        return {"application/octet-stream": {}}
+    return {"application/json": {"schema": schemas[kind]}}

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Callable, Dict, Generic, List, Optional, TypeVar
+from enum import Enum
+from typing import Any, Callable, Dict, Generic, List, Optional, Type, TypeVar
 
 T = TypeVar("T")
+E = TypeVar("E", bound=Enum)
 
 #: SQLite's integers have 64 bits.
 _TOO_LARGE = 2**63
@@ -61,10 +63,38 @@ def line(
     return Parameter(name, about, {"type": "string", "maxLength": longest}, parse, place)
 
 
-def whole(name: str, about: str) -> Parameter[Optional[int]]:
+def whole(name: str, about: str, place: str = "query") -> Parameter[Optional[int]]:
     """A whole number, where one is given."""
     schema = {"type": "integer", "format": "int64"}
-    return Parameter(name, about, schema, lambda given: _whole(name, given[0]) if given else None)
+
+    def parse(given: List[str]) -> Optional[int]:
+        return _whole(name, given[0]) if given else None
+
+    return Parameter(name, about, schema, parse, place)
+
+
+def yes_or_no(name: str, about: str) -> Parameter[bool]:
+    """`true` or `false`, by default the latter."""
+
+    def parse(given: List[str]) -> bool:
+        if given and given[0] not in ("true", "false"):
+            raise BadRequest(f"{name} is {given[0]!r}; it is true or false.")
+        return bool(given) and given[0] == "true"
+
+    return Parameter(name, about, {"type": "boolean", "default": False}, parse)
+
+
+def one_of(name: str, about: str, kind: Type[E], default: E) -> Parameter[E]:
+    """One of a few words."""
+    words = [each.value for each in kind]
+
+    def parse(given: List[str]) -> E:
+        if given and given[0] not in words:
+            raise BadRequest(f"{name} is {given[0]!r}; it is one of {', '.join(words)}.")
+        return kind(given[0]) if given else default
+
+    schema = {"type": "string", "enum": words, "default": default.value}
+    return Parameter(name, about, schema, parse)
 
 
 def within(name: str, about: str, *, default: int, low: int, high: int) -> Parameter[int]:

@@ -57,7 +57,7 @@ def list_sessions(
     as_json: bool = JsonOption,
 ) -> None:
     """List all sessions, the newest first."""
-    from . import tables
+    from . import listing, tables
     from .home import Home
 
     with user_errors():
@@ -65,7 +65,9 @@ def list_sessions(
         if size or sort is Sort.SIZE:
             _list_sizes(found, sort, as_json=as_json)
             return
-        summaries = _summaries(found)
+        summaries = listing.summaries(
+            found, lambda error: typer.echo(f"warning: {error}", err=True)
+        )
     if sort is Sort.NAME:
         summaries.sort(key=_by_name)
     if as_json:
@@ -168,22 +170,6 @@ app.command("verify")(bundles.verify)
 app.command()(metrics_cli.metrics)
 app.command()(retention_cli.delete)
 app.command()(retention_cli.prune)
-
-
-def _summaries(home: "Home") -> "List[SessionSummary]":
-    """All sessions that can be read, the newest first; a warning for each of the others."""
-    from .errors import SessionError
-    from .queries import session_summary
-    from .store import SessionReader
-
-    found = []
-    for folder in home.session_folders()[::-1]:
-        try:
-            with SessionReader(folder) as reader:
-                found.append(session_summary(reader))
-        except SessionError as error:
-            typer.echo(f"warning: {error}", err=True)
-    return found
 
 
 def _list_sizes(home: "Home", sort: Sort, *, as_json: bool) -> None:

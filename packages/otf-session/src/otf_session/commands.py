@@ -8,6 +8,7 @@ from typing import Any, Dict, Optional, Union
 
 import msgspec
 
+from .health import ALL
 from .results import Result
 
 #: What a hyperparameter may hold.
@@ -44,7 +45,7 @@ class Stop(CommandBase, frozen=True, kw_only=True, tag="stop"):
 
 
 class Cancel(CommandBase, frozen=True, kw_only=True, tag="cancel"):
-    """Break off the long command (test, validate, prove) with the id `command`, or any ('')."""
+    """Break off the long command (test, validate, prove, health) with the id `command`, or any ('')."""
 
     command: str = ""
 
@@ -123,6 +124,18 @@ class Prove(CommandBase, frozen=True, kw_only=True, tag="prove"):
     steps: int = 10
 
 
+class CheckHealth(CommandBase, frozen=True, kw_only=True, tag="health"):
+    """Check the run's health, by one of the checks or by `all`; training is not disturbed.
+
+    With `every`, the check is made again every so many steps from here on, and by 0 no longer. With
+    `proof`, the check of determinism also trains so many steps twice and compares them.
+    """
+
+    check: str = ALL
+    every: Optional[int] = None
+    proof: int = 0
+
+
 Command = Union[
     Pause,
     Resume,
@@ -138,6 +151,7 @@ Command = Union[
     Extend,
     Note,
     Prove,
+    CheckHealth,
 ]
 
 

@@ -56,9 +56,8 @@ def delete_session(folder: Path, report: Optional[Report] = None) -> None:
                 f"as it was. Allow this user to write {folder.parent}, or close what has it open."
             ) from error
     _remove(hidden, report)
+    _unlink(elsewhere, report)
     for path in elsewhere:
-        with contextlib.suppress(OSError):
-            path.unlink()
         with contextlib.suppress(OSError):
             path.parent.rmdir()
     if hidden.exists():
@@ -105,12 +104,15 @@ def clean_up(home: Home) -> None:
     """Remove what is left of sessions whose deletion, or whose making, was cut short."""
     from .bundles import importer, staging
 
+    # These tell by a lock whether whoever makes something in them is still at it.
+    locked = (importer.STAGING, staging.TRANSFER)
     for path in home.other_folders():
-        is_draft = path.name.startswith(".") and not path.name.startswith(importer.STAGING)
+        is_draft = path.name.startswith(".") and not path.name.startswith(locked)
         if path.name.startswith(_HIDDEN) or (is_draft and _is_old(path)):
             _remove(path, None)
-    with contextlib.suppress(OSError):
-        staging.remove_abandoned(home.sessions, importer.STAGING)
+    for prefix in locked:
+        with contextlib.suppress(OSError):
+            staging.remove_abandoned(home.sessions, prefix)
 
 
 @contextlib.contextmanager

@@ -13,6 +13,7 @@ from typing import Dict, List, Optional, Union
 import msgspec
 
 from .commands import Command, Outcome, Value
+from .health import HealthReport
 
 
 class RunState(str, Enum):
@@ -284,6 +285,16 @@ class GuardTripped(Event, frozen=True, kw_only=True, tag="guard-tripped"):
     checkpoint: str = ""
 
 
+class HealthReported(Event, frozen=True, kw_only=True, tag="health-reported"):
+    """A check of the run's health was made at `step`; `author` asked for it, or `schedule` did."""
+
+    time: float
+    run: str
+    step: int
+    report: HealthReport
+    author: str = ""
+
+
 class StallNoticed(Event, frozen=True, kw_only=True, tag="stall-noticed"):
     """Nothing has moved for `seconds` in `phase`; `stack` is where the training thread is.
 
@@ -336,6 +347,7 @@ AnyEvent = Union[
     NoteAdded,
     DeterminismAssessed,
     GuardTripped,
+    HealthReported,
     StallNoticed,
     StallEnded,
     RecordsDropped,

@@ -1,6 +1,7 @@
 """Where sessions lie on disk, and how a person names one.
 
 <home>/token                     the secret that dashboards and trainers show the server
+<home>/summaries.json            derived: sessions that have ended, at a glance
 <home>/sessions/<id>/            one session
 session.sqlite  alive.lock  checkpoints/
 """

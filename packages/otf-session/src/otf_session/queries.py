@@ -15,6 +15,7 @@ from .events import (
     EpochStarted,
     EvaluationFinished,
     GuardTripped,
+    HealthReported,
     HyperparametersDeclared,
     LimitsChanged,
     LogLine,
@@ -81,6 +82,7 @@ def snapshot(reader: SessionReader, *, points: int, connected: bool = False) -> 
         notes=events_of(database, NoteAdded),
         determinism=_newest_of_runs(events_of(database, DeterminismAssessed)),
         guards=events_of(database, GuardTripped),
+        health=_newest_reports(database),
         stalls=_stalls(database),
         rewinds=events_of(database, Rewound),
         pauses=[
@@ -226,6 +228,12 @@ def present_checkpoints(reader: SessionReader) -> List[CheckpointSaved]:
 
 def _newest_of_runs(events: List[_E]) -> List[_E]:
     return list({getattr(event, "run", ""): event for event in events}.values())
+
+
+def _newest_reports(database: Any) -> List[HealthReported]:
+    """Of each run and check the newest report."""
+    reports = events_of(database, HealthReported)
+    return list({(each.run, each.report.check): each for each in reports}.values())
 
 
 def _stalls(database: Any) -> List[Union[StallNoticed, StallEnded]]:

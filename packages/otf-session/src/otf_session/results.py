@@ -4,6 +4,8 @@ from typing import Dict, List, Optional, Union
 
 import msgspec
 
+from .health import HealthReport
+
 
 class ResultBase(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """The base of every result; `kind` is its tag."""
@@ -89,6 +91,12 @@ class Proof(ResultBase, frozen=True, kw_only=True, tag="proof"):
     hint: str = ""
 
 
+class HealthChecked(ResultBase, frozen=True, kw_only=True, tag="health-checked"):
+    """What each check that was asked for came to."""
+
+    reports: List[HealthReport]
+
+
 Result = Union[
     CheckpointWritten,
     Rewinding,
@@ -97,4 +105,5 @@ Result = Union[
     LimitsSet,
     Released,
     Proof,
+    HealthChecked,
 ]

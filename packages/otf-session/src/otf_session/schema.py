@@ -7,7 +7,9 @@ import msgspec
 
 from . import frames, summaries
 from .commands import Command, CommandRequest, Outcome
+from .details import SessionDetails
 from .events import AnyEvent
+from .jobs import Job, JobResult
 from .results import Result
 
 #: The name each root type has in TypeScript.
@@ -24,6 +26,9 @@ _ROOTS: List[Tuple[str, Any]] = [
     ("Snapshot", summaries.Snapshot),
     ("SessionSummary", summaries.SessionSummary),
     ("LogPage", summaries.LogPage),
+    ("SessionDetails", SessionDetails),
+    ("JobResult", JobResult),
+    ("Job", Job),
 ]
 
 

@@ -13,6 +13,7 @@ from .events import (
     EpochStarted,
     EvaluationFinished,
     GuardTripped,
+    HealthReported,
     HyperparametersDeclared,
     LimitsChanged,
     LogLine,
@@ -117,7 +118,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     """A session as it was when its newest event was `seq`. Everything later comes as batches.
 
     `checkpoints` are those that are kept. Of `hyperparameters`, `limits` and `determinism` the
-    newest of each run is here; of `stalls` those of the last hundred.
+    newest of each run is here, of `health` the newest of each run and check, and of `stalls` the
+    last hundred.
     """
 
     seq: int
@@ -134,6 +136,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     notes: List[NoteAdded] = []
     determinism: List[DeterminismAssessed] = []
     guards: List[GuardTripped] = []
+    health: List[HealthReported] = []
     stalls: List[Union[StallNoticed, StallEnded]] = []
     rewinds: List[Rewound] = []
     pauses: List[StateChanged] = []

@@ -37,6 +37,10 @@ class Column(NamedTuple):
 def show(columns: Sequence[Column]) -> None:
     """Print a table of those columns that fit; those of rank 0 are always there."""
     console = _console()
+    lines = _whole(columns, console)
+    if lines is not None:
+        _print(lines, console)
+        return
     kept = list(columns)
     table = _table(kept)
     while _width(table, console) > console.width:
@@ -54,6 +58,58 @@ def _console() -> Any:
     width = None if sys.stdout.isatty() else _PIPE_WIDTH
     # The cells are other people's words: `[x]` in an exception's text is no markup.
     return Console(width=width, markup=False, emoji=False, highlight=False)
+
+
+class _Lines(NamedTuple):
+    """A table's lines; its `rule` is under the titles and above the footer, where it has one."""
+
+    titles: str
+    rule: str
+    rows: List[str]
+    footer: Optional[str]
+
+
+def _whole(columns: Sequence[Column], console: Any) -> Optional[_Lines]:
+    """The lines of a table that fits as it is; None where it does not.
+
+    It looks as rich would have it look, which for hundreds of rows takes longer than to read them.
+    """
+    from rich.cells import cell_len
+
+    texts = [
+        [plain(text).rstrip() for text in (each.title, each.footer, *each.cells)]
+        for each in columns
+    ]
+    widths = [max(map(cell_len, each), default=0) for each in texts]
+    total = sum(widths) + 3 * len(widths) - 1
+    is_odd = console.options.ascii_only or console.legacy_windows
+    if is_odd or total > console.width or any("\n" in text for each in texts for text in each):
+        return None
+
+    def line(number: int) -> str:
+        cells = []
+        for column, text, width in zip(columns, texts, widths):
+            space = " " * (width - cell_len(text[number]))
+            cells.append(space + text[number] if column.is_number else text[number] + space)
+        return f" {'   '.join(cells)}".rstrip()
+
+    has_footer = any(column.footer for column in columns)
+    count = min((len(each) for each in texts), default=0)
+    return _Lines(
+        titles=line(0),
+        rule=" " + "\u2500" * (total - 2),
+        rows=[line(number) for number in range(2, count)],
+        footer=line(1) if has_footer else None,
+    )
+
+
+def _print(lines: _Lines, console: Any) -> None:
+    console.out(f"\n{lines.titles}", style="bold")
+    console.out("\n".join([lines.rule, *lines.rows]))
+    if lines.footer is not None:
+        console.out(lines.rule)
+        console.out(lines.footer, style="bold")
+    console.out("")
 
 
 def _width(table: Any, console: Any) -> int:

@@ -7,11 +7,12 @@ const RANKS: readonly RegExp[] = [
   /acc(uracy)?(\b|_|\d|$)|f1|auc|precision|recall|iou|dice|bleu|rouge|score|top_?\d/,
 ];
 const LATE_RANKS: readonly RegExp[] = [
-  /grad|norm|activation|sparsity/,
+  /grad|norm|activation|sparsity|update_ratio/,
   /^(.*[/_.])?(lr|learning_?rate)/,
   /mem(ory)?|util|gpu|cpu|device/,
+  /^(sys|proc|mps)\//,
   /throughput|per_?sec(ond)?|\/s$|it_s/,
-  /(step|batch|data|iter|forward|backward)_?time|duration|seconds|latency|_ms$/,
+  /(step|batch|data|iter|forward|backward)_?time(\/|$)|duration|seconds|latency|_ms$|^data_wait|^time_remaining$/,
 ];
 
 function rank(name: string): number {

@@ -2,6 +2,7 @@
 
 import type {
   Command,
+  HealthChecked,
   HyperparameterChange,
   HyperparametersSet,
   LimitsSet,
@@ -26,6 +27,7 @@ export const COMMAND_LABELS: Record<Command["kind"], string> = {
   extend: "Extend",
   note: "Note",
   prove: "Prove",
+  health: "Health",
 };
 
 /** What was asked for beyond the kind of the command; empty where there is no more. */
@@ -55,6 +57,12 @@ export function argumentsText(command: Command): string {
       return words(quoted(command.text), typeof command.step === "number" ? `step ${formatCount(command.step)}` : "");
     case "prove":
       return command.steps === undefined ? "" : amounts(command.steps, null);
+    case "health":
+      return words(
+        command.check ?? "all",
+        typeof command.every === "number" ? `every ${amounts(command.every, null)}` : "",
+        command.proof ? `proof of ${amounts(command.proof, null)}` : "",
+      );
     case "resume":
     case "stop":
     case "test":
@@ -96,7 +104,22 @@ function resultText(result: Result): string {
       return result.exact
         ? `${amounts(result.steps, null)}, twice the same to the last bit`
         : `not the same: ${words(result.difference ?? "", result.hint ?? "")}`;
+    case "health-checked":
+      return healthText(result);
   }
+}
+
+function healthText({ reports }: HealthChecked): string {
+  return reports
+    .map(({ check, findings = [], refusal = "" }) => {
+      if (refusal !== "") return `${check} not made`;
+      return `${check}: ${findings.length === 0 ? "nothing found" : amountOf(findings.length)}`;
+    })
+    .join(", ");
+}
+
+function amountOf(findings: number): string {
+  return `${formatCount(findings)} finding${findings === 1 ? "" : "s"}`;
 }
 
 function hyperparametersText({ changes, lr_rule = "" }: HyperparametersSet): string {

@@ -21,6 +21,14 @@ export class BrowserHost implements Host {
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
   }
 
+  download(path: string): void {
+    const link = document.createElement("a");
+    link.href = new URL(path, document.baseURI).href;
+    // Its name is what the server says. With the attribute, an answer that is none replaces nothing.
+    link.download = "";
+    link.click();
+  }
+
   readSelection(): string | null {
     return new URLSearchParams(location.hash.slice(1)).get("session");
   }

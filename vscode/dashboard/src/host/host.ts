@@ -6,6 +6,8 @@ export interface Host {
   copy(text: string): Promise<void>;
   /** Keeps a text as a file of the person's choosing. */
   saveFile(name: string, text: string): void;
+  /** Fetches what the server has at a path, such as `api/jobs/1/file`, and keeps it as a file. */
+  download(path: string): void;
   /** The id of the session that was picked before the page was last left, if any. */
   readSelection(): string | null;
   writeSelection(session: string | null): void;

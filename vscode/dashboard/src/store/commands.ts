@@ -5,8 +5,10 @@ import type {
   CommandQueued,
   CommandReply,
   CommandSubmission,
+  HealthChecked,
   Outcome,
 } from "../wire/types";
+import { worstOf } from "./health";
 
 export type CommandKind = Command["kind"];
 
@@ -39,6 +41,9 @@ export interface TrackedCommand {
   isRead: boolean;
 }
 
+/** Who asks for the checks that were planned: what they find is told, that they were made is not. */
+export const SCHEDULE = "schedule";
+
 /** A stage is left only for a later one; what is in doubt is settled by anything. */
 const RANKS: Record<CommandStage, number> = {
   sent: 1,
@@ -50,7 +55,7 @@ const RANKS: Record<CommandStage, number> = {
   refused: 4,
 };
 
-const LONG: ReadonlySet<CommandKind> = new Set<CommandKind>(["test", "validate", "prove"]);
+const LONG: ReadonlySet<CommandKind> = new Set<CommandKind>(["test", "validate", "prove", "health"]);
 
 /** Whether a command's work takes long enough to show how far it is, and to be broken off. */
 export function isLong(kind: CommandKind): boolean {
@@ -67,7 +72,14 @@ export function isLasting({ outcome }: TrackedCommand): boolean {
   if (outcome?.kind !== "applied" || !outcome.result) return false;
   const { result } = outcome;
   if (result.kind === "proof") return true;
+  if (result.kind === "health-checked") return gravestOf(result) !== null;
   return result.kind === "rewinding" && result.exact === false;
+}
+
+/** The severity of what a check found that should not be overlooked, if anything. */
+export function gravestOf({ reports }: HealthChecked): "critical" | "warning" | null {
+  const worst = worstOf(reports.flatMap(({ findings = [] }) => findings));
+  return worst === "info" ? null : worst;
 }
 
 /** Every command that was heard of, by this page's asking, from the server, or from the record. */
@@ -194,7 +206,9 @@ export class CommandTracker {
       ...this.failures(session),
       ...this.results(session),
     ]);
-    return this.#unread(session, (one) => !told.has(one) && one.stage !== "unanswered").at(-1);
+    const isNews = (one: TrackedCommand): boolean =>
+      !told.has(one) && one.stage !== "unanswered" && one.author !== SCHEDULE;
+    return this.#unread(session, isNews).at(-1);
   }
 
   #unread(session: string, isWanted: (command: TrackedCommand) => boolean): TrackedCommand[] {

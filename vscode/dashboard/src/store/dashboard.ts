@@ -8,12 +8,14 @@ import {
   type FromDashboard,
   type LogPage,
   type Series,
+  type SessionDetails,
   type SessionState,
   type SessionSummary,
   type ToDashboard,
 } from "../wire/types";
 import { CommandTracker } from "./commands";
 import { Follower } from "./follower";
+import { JobList } from "./jobs";
 import { isFinal } from "./run";
 import type { SessionModel } from "./session";
 import { SessionList } from "./sessions";
@@ -41,6 +43,7 @@ export class Dashboard {
   readonly #list = new SessionList();
   readonly #tracker = new CommandTracker();
   readonly #follower: Follower;
+  readonly #jobs: JobList;
   readonly #changed: () => void;
   readonly #connection = signal<Connection>({ kind: "connecting" });
   readonly #picked = signal<string | null>(null);
@@ -59,6 +62,11 @@ export class Dashboard {
     this.#parts = parts;
     this.#picked.value = parts.picked;
     this.#changed = parts.pace(() => this.#show());
+    this.#jobs = new JobList({
+      transport: parts.transport,
+      newId: () => parts.newId(),
+      onChange: this.#changed,
+    });
     this.#follower = new Follower({
       request: (path) => parts.transport.request(path),
       send: (frame) => this.#send(frame),
@@ -132,6 +140,11 @@ export class Dashboard {
     return this.#tracker;
   }
 
+  /** The long work that the server does for this page. */
+  get jobs(): JobList {
+    return this.#jobs;
+  }
+
   open(): void {
     this.#parts.transport.open({
       onClosed: (reason) => this.#closed(reason),
@@ -179,11 +192,25 @@ export class Dashboard {
     this.#changed();
   }
 
+  /** Everything about a session but its numbers: its checkpoints, and what it takes. */
+  async loadDetails(session: string): Promise<SessionDetails> {
+    return (await this.#parts.transport.request(`${pathOf(session)}/details`)) as SessionDetails;
+  }
+
+  /** Give a session a name, or take it away by an empty one; rejects with `RequestError`. */
+  async rename(session: string, name: string): Promise<void> {
+    const asking = { method: "PUT", body: { name } } as const;
+    const renamed = await this.#parts.transport.request(`${pathOf(session)}/name`, asking);
+    this.#list.change(renamed as SessionSummary);
+    this.#summarise();
+    this.#changed();
+  }
+
   /** Load a page of the log before the lines that are held. */
   async loadOlderLog(model: SessionModel): Promise<void> {
     const before = model.log.oldest;
     if (before === undefined) return;
-    const path = `api/sessions/${encodeURIComponent(model.id)}/logs?before=${before}&limit=1000`;
+    const path = `${pathOf(model.id)}/logs?before=${before}&limit=1000`;
     model.log.prepend((await this.#parts.transport.request(path)) as LogPage);
     this.#changed();
   }
@@ -204,7 +231,7 @@ export class Dashboard {
       to: String(query.to),
     });
     for (const run of query.runs) parameters.append("run", run);
-    const path = `api/sessions/${encodeURIComponent(query.session)}/metrics?${parameters.toString()}`;
+    const path = `${pathOf(query.session)}/metrics?${parameters.toString()}`;
     return (await this.#parts.transport.request(path)) as Series[];
   }
 
@@ -218,6 +245,7 @@ export class Dashboard {
   #apply(frame: ToDashboard): void {
     switch (frame.frame) {
       case "dashboard-welcome":
+        if (!this.#isWelcomed) void this.#jobs.rejoin();
         this.#isWelcomed = true;
         this.#foreignProtocol = frame.protocol === PROTOCOL ? null : frame.protocol;
         this.#connection.value = { kind: "open" };
@@ -236,6 +264,10 @@ export class Dashboard {
         return;
       case "session-gone":
         this.#list.remove(frame.session);
+        // Whoever deletes what they had picked need not be told that it is gone.
+        if (this.#picked.value === frame.session && this.#jobs.isDeleting(frame.session)) {
+          this.pick(null);
+        }
         this.#follow();
         return;
       case "batch":
@@ -320,4 +352,8 @@ export class Dashboard {
       this.#frame.value += 1;
     });
   }
+}
+
+function pathOf(session: string): string {
+  return `api/sessions/${encodeURIComponent(session)}`;
 }

@@ -9,7 +9,8 @@ export type DialogName =
   | "extend"
   | "hyperparameters"
   | "note"
-  | "prove";
+  | "prove"
+  | "health";
 
 export interface OpenDialog {
   name: DialogName;
@@ -17,9 +18,13 @@ export interface OpenDialog {
   checkpoint?: string;
 }
 
+/** Dialogs that are about any session of the list, whichever is shown. */
+export type ListDialogName = "export" | "metrics" | "delete";
+
 /** Which dialog is open: they are opened from more than one place. */
 export class Dialogs {
   readonly open = signal<OpenDialog | null>(null);
+  readonly listed = signal<{ name: ListDialogName; session: string } | null>(null);
 
   show(name: DialogName, checkpoint?: string): void {
     this.open.value = checkpoint === undefined ? { name } : { name, checkpoint };

@@ -4,7 +4,7 @@ import type { LogLine, LogPage } from "../wire/types";
 export interface LogItem {
   key: string;
   /** `line`: written by the script. The others are told by the dashboard. */
-  kind: "line" | "command" | "evaluation" | "checkpoint" | "rewind" | "note" | "guard" | "warning";
+  kind: "line" | "command" | "evaluation" | "checkpoint" | "rewind" | "note" | "guard" | "health" | "warning";
   time: number;
   run: string;
   step: number | null;

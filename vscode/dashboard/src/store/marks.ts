@@ -11,6 +11,7 @@ import type {
   DeterminismAssessed,
   EvaluationFinished,
   GuardTripped,
+  HealthReported,
   NoteAdded,
   RecordsDropped,
   Rewound,
@@ -18,11 +19,14 @@ import type {
   StallNoticed,
 } from "../wire/types";
 import { checkpointKey } from "./checkpoints";
+import { SCHEDULE } from "./commands";
+import { worstOf } from "./health";
 import type { LogItem } from "./log";
 
 const DEBUG = 10;
 const INFO = 20;
 const WARNING = 30;
+const ERROR = 40;
 /** Checkpoints that are written again and again by themselves. */
 const ROUTINE_LABELS = new Set(["best", "periodic"]);
 
@@ -41,6 +45,7 @@ export function commandMark(event: CommandChanged): LogItem {
     text:
       `${command.kind}${given === "" ? "" : ` ${given}`} ${event.status}` +
       (outcome === "" ? "" : `: ${outcome}`),
+    ...(author === SCHEDULE ? { routine: `command ${run} ${command.kind} ${given}` } : {}),
   };
 }
 
@@ -147,6 +152,25 @@ export function guardMark({ run, time, step, guard, action, message }: GuardTrip
     level: WARNING,
     source: guard,
     text: `${message} (${action})`,
+  };
+}
+
+/** A check that found nothing is told, but quietly: it may be made again and again. */
+export function healthMark(event: HealthReported): LogItem {
+  const { time, run, step, report } = event;
+  const { check, findings = [], refusal = "" } = report;
+  const worst = worstOf(findings);
+  const told = findings.map(({ severity, where, what }) => `${severity}: ${where === "" ? "" : `${where}: `}${what}`);
+  return {
+    key: `health ${run} ${check} ${time}`,
+    kind: "health",
+    time,
+    run,
+    step,
+    level: worst === "critical" ? ERROR : worst === "warning" ? WARNING : INFO,
+    source: check,
+    text: refusal === "" ? told.join("\n") || "nothing found" : `not checked: ${refusal}`,
+    ...(worst === null ? { routine: `health ${run} ${check}` } : {}),
   };
 }
 

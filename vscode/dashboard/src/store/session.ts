@@ -10,6 +10,7 @@ import type {
   EpochStarted,
   EvaluationFinished,
   GuardTripped,
+  HealthReported,
   HyperparametersDeclared,
   LimitsChanged,
   Metrics,
@@ -24,6 +25,7 @@ import type {
   StateChanged,
 } from "../wire/types";
 import { CheckpointBook } from "./checkpoints";
+import { HealthBook } from "./health";
 import { LogBook } from "./log";
 import {
   checkpointMarker,
@@ -44,6 +46,7 @@ import {
   droppedMark,
   evaluationMark,
   guardMark,
+  healthMark,
   noteMark,
   removalMark,
   rewindMark,
@@ -58,6 +61,8 @@ export class SessionModel {
   readonly id: string;
   readonly project: string;
   readonly created: number;
+  /** What a person calls it; empty where nobody has named it. */
+  name = "";
   readonly runs = new Map<string, Run>();
   readonly metrics = new MetricsBook();
   readonly log = new LogBook();
@@ -71,6 +76,7 @@ export class SessionModel {
   readonly determinism = new Map<string, DeterminismAssessed>();
   /** How often each guard has tripped, and the last time it did. */
   readonly guards = new Map<string, { newest: GuardTripped; count: number }>();
+  readonly health = new HealthBook();
   readonly rewinds: Rewound[] = [];
   epochs: EpochStarted[];
   /** That nothing has moved for a while, as long as nothing does. */
@@ -102,6 +108,7 @@ export class SessionModel {
     for (const event of snapshot.determinism ?? []) this.#assess(event);
     for (const event of snapshot.notes ?? []) this.#note(event);
     for (const event of snapshot.guards ?? []) this.#guard(event);
+    for (const event of snapshot.health ?? []) this.#healthReport(event);
     for (const event of snapshot.pauses ?? []) this.markers.add(pauseMarker(event));
     for (const event of snapshot.stalls ?? []) this.#stall(event);
     for (const event of snapshot.dropped ?? []) this.#drop(event);
@@ -132,6 +139,7 @@ export class SessionModel {
   /** Apply what the server says of the whole session, unless the events have told more already. */
   applySummary(summary: SessionSummary): void {
     this.connected = summary.connected ?? false;
+    this.name = summary.name ?? "";
     if (summary.last_seq < this.seq) return;
     this.#lostAt = summary.state === "lost" ? summary.last_seq : -1;
     for (const run of summary.runs) this.runs.set(run.name, runOf(run));
@@ -208,6 +216,9 @@ export class SessionModel {
       case "guard-tripped":
         this.#guard(event);
         return;
+      case "health-reported":
+        this.#healthReport(event);
+        return;
       case "stall-noticed":
       case "stall-ended":
         this.#stall(event);
@@ -277,6 +288,11 @@ export class SessionModel {
     this.guards.set(event.guard, { newest: event, count });
     this.markers.add(guardMarker(event));
     this.log.mark(guardMark(event));
+  }
+
+  #healthReport(event: HealthReported): void {
+    this.health.add(event);
+    this.log.mark(healthMark(event));
   }
 
   #stall(event: StallNoticed | StallEnded): void {

@@ -1,5 +1,12 @@
 import { Backoff } from "./backoff";
-import { RequestError, type ClosedReason, type Transport, type TransportListener } from "./transport";
+import {
+  RequestError,
+  type Asking,
+  type ClosedReason,
+  type Transport,
+  type TransportListener,
+  type Watching,
+} from "./transport";
 
 /** What of a browser's `WebSocket` is used; tests hand in their own. */
 export interface Socket {
@@ -15,6 +22,8 @@ export interface WebSocketTransportParts {
   base: string;
   connect(url: string): Socket;
   fetch: typeof fetch;
+  /** Of the ways to send a file, the one that tells how far it is. */
+  newUpload: () => XMLHttpRequest;
 }
 
 const OPEN = 1;
@@ -41,19 +50,39 @@ export class WebSocketTransport implements Transport {
     return true;
   }
 
-  async request(path: string): Promise<unknown> {
+  async request(path: string, asking: Asking = {}): Promise<unknown> {
+    const { method = "GET", body: sent } = asking;
     let response: Response;
     try {
       response = await this.#parts.fetch(new URL(path, this.#parts.base), {
+        method,
         credentials: "same-origin",
         headers: { Accept: "application/json" },
+        ...(sent === undefined ? {} : { body: JSON.stringify(sent) }),
       });
     } catch (error) {
       throw new RequestError(0, `The server could not be reached (${String(error)}).`);
     }
     const body: unknown = await response.json().catch(() => null);
-    if (!response.ok) throw new RequestError(response.status, errorText(response.status, body));
-    return body;
+    return answerOf(response.status, body);
+  }
+
+  async upload(path: string, file: Blob, watching: Watching): Promise<unknown> {
+    const request = this.#parts.newUpload();
+    const answered = new Promise<void>((resolve, reject) => {
+      const fail = (why: string) => reject(new RequestError(0, why));
+      request.upload.onprogress = (event) => watching.onProgress(event.loaded, event.total);
+      request.onload = () => resolve();
+      request.onerror = () => fail("The connection to the server broke off while the file was sent.");
+      request.onabort = () => fail("It was cancelled.");
+    });
+    request.open("POST", new URL(path, this.#parts.base));
+    request.setRequestHeader("Accept", "application/json");
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    watching.signal.addEventListener("abort", () => request.abort());
+    request.send(file);
+    await answered;
+    return answerOf(request.status, parsed(request.responseText));
   }
 
   #connect(): void {
@@ -95,6 +124,19 @@ function socketUrl(base: string): string {
   url.search = "";
   url.hash = "";
   return url.href;
+}
+
+function answerOf(status: number, body: unknown): unknown {
+  if (status >= 200 && status < 300) return body;
+  throw new RequestError(status, errorText(status, body));
+}
+
+function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text) as unknown;
+  } catch {
+    return null;
+  }
 }
 
 function errorText(status: number, body: unknown): string {

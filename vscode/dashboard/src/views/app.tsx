@@ -1,12 +1,16 @@
 import { useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import { titleOf } from "../format/session";
 import { BrandBar } from "./brand-bar";
 import { ConnectionBanner } from "./connection";
 import { useApp, useDashboard } from "./context";
 import { NoSession } from "./empty";
+import { JobPanel } from "./job-panel";
+import { ListDialogs } from "./list-dialogs";
 import { SessionListView } from "./session-list";
 import { SessionView } from "./session-view";
 import { stateText } from "./state-pill";
+import { useFileDrop } from "./use-file-drop";
 
 /** The whole page. */
 export function AppView() {
@@ -14,6 +18,7 @@ export function AppView() {
   const dashboard = useDashboard();
   const isDrawerOpen = useSignal(false);
   const { model, selected } = dashboard;
+  const { isOver, dropping } = useFileDrop((file) => void dashboard.jobs.import(file));
   useTitle();
   useEffect(() => {
     charts.reset();
@@ -21,7 +26,7 @@ export function AppView() {
     dialogs.close();
   }, [charts, dialogs, selected]);
   return (
-    <div class="app">
+    <div class="app" {...dropping}>
       <BrandBar
         isDrawerOpen={isDrawerOpen.value}
         onToggle={() => (isDrawerOpen.value = !isDrawerOpen.value)}
@@ -30,10 +35,17 @@ export function AppView() {
         isOpen={isDrawerOpen.value}
         onClose={() => (isDrawerOpen.value = false)}
       />
+      <JobPanel />
       <main class="main" {...looking(() => dashboard.stay())}>
         <ConnectionBanner />
         {model ? <SessionView key={model.id} model={model} /> : <NoSession />}
       </main>
+      <ListDialogs />
+      {isOver && (
+        <div class="drop-target" data-testid="drop-target">
+          <p>Drop a bundle, <code>.otf.zip</code>, to import it as a session.</p>
+        </div>
+      )}
     </div>
   );
 }
@@ -50,7 +62,7 @@ function useTitle(): void {
     dashboard.track();
     const { model } = dashboard;
     const title = model
-      ? `${stateText(model.state, dashboard.isOutdated(model.state))} \u00b7 ${model.project} \u2013 OnTheFly`
+      ? `${stateText(model.state, dashboard.isOutdated(model.state))} \u00b7 ${titleOf(model)} \u2013 OnTheFly`
       : "OnTheFly";
     if (document.title !== title) document.title = title;
   });

@@ -2,7 +2,7 @@ import { authorText, COMMAND_LABELS, outcomeText } from "../format/command";
 import { stageText } from "../format/stage";
 import type { TrackedCommand } from "../store/commands";
 import type { SessionModel } from "../store/session";
-import { useDashboard } from "./context";
+import { useApp, useDashboard } from "./context";
 import { Notice } from "./notice";
 import { useControls } from "./use-controls";
 
@@ -81,6 +81,7 @@ function Running(props: { model: SessionModel; command: TrackedCommand }) {
 /** What should not be overlooked: whether a proof held, and what a rewind could not restore. */
 function Result(props: { model: SessionModel; command: TrackedCommand }) {
   const dashboard = useDashboard();
+  const { dialogs } = useApp();
   const { command } = props;
   const outcome = command.outcome;
   const result = outcome?.kind === "applied" ? outcome.result : null;
@@ -92,6 +93,16 @@ function Result(props: { model: SessionModel; command: TrackedCommand }) {
       {outcomeText(outcome)}
       {result?.kind === "proof" && !result.exact && (
         <ProofDifference step={result.step ?? null} difference={result.difference ?? ""} hint={result.hint ?? ""} />
+      )}
+      {result?.kind === "health-checked" && (
+        <button
+          type="button"
+          class="text-button"
+          data-testid="show-health"
+          onClick={() => dialogs.show("health")}
+        >
+          Show all findings
+        </button>
       )}
       {result?.kind === "rewinding" && <Findings findings={result.findings ?? []} />}
     </Notice>

@@ -1,6 +1,7 @@
 import { connectionProblem } from "./connection";
 import { CopyButton } from "./copy-button";
 import { useDashboard } from "./context";
+import { ImportButton } from "./import-button";
 
 /** Where a session would be: that it is being read, or how to begin one. */
 export function NoSession() {
@@ -40,6 +41,12 @@ function FirstSteps() {
       </p>
       <Snippet title="PyTorch" code={SNIPPET} />
       <Snippet title="Or see it work first, in a terminal" code="otf demo" />
+      <p class="empty-import">
+        A session that was exported elsewhere is a file, <code>.otf.zip</code>: drop it here, or{" "}
+        <ImportButton class="text-button" testid="import-first">
+          choose it
+        </ImportButton>
+      </p>
     </section>
   );
 }

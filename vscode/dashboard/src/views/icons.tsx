@@ -112,6 +112,25 @@ export function SaveIcon() {
   );
 }
 
+export function DotsIcon() {
+  return (
+    <Icon>
+      <circle cx="8" cy="3.4" r="1.3" fill="currentColor" />
+      <circle cx="8" cy="8" r="1.3" fill="currentColor" />
+      <circle cx="8" cy="12.6" r="1.3" fill="currentColor" />
+    </Icon>
+  );
+}
+
+/** Something comes in. */
+export function ImportIcon() {
+  return (
+    <Icon>
+      <path d="M2.8 10v3.2h10.4V10M8 10V2.8M5.2 5.4L8 2.6l2.8 2.8" {...line} />
+    </Icon>
+  );
+}
+
 /** A stretch of training with an end to it. */
 export function RunForIcon() {
   return (

@@ -39,6 +39,7 @@ const GROUPS: { title: string; entries: Entry[] }[] = [
     entries: [
       { kind: "test", testid: "test", label: "Test", hint: "Live weights on the test data" },
       { kind: "validate", testid: "validate", label: "Validate", hint: "Live weights on validation data" },
+      { kind: "health", testid: "health", dialog: "health", isReadable: true, label: "Health\u2026", hint: "What is wrong, and what to try" },
       { kind: "prove", testid: "prove", dialog: "prove", label: "Prove exactness\u2026", hint: "Train twice, compare every bit" },
     ],
   },

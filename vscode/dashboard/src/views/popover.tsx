@@ -1,6 +1,6 @@
 import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 
 /** A button with a small panel below it: Escape, or anything outside, closes it. */
 export function Popover(props: {
@@ -10,6 +10,8 @@ export function Popover(props: {
   buttonClass: string;
   testid: string;
   title?: string | undefined;
+  /** Whether it lies over everything, for what stands in a part of the page that scrolls. */
+  isFixed?: boolean;
   children: (close: () => void) => ComponentChildren;
 }) {
   const isOpen = useSignal(false);
@@ -29,6 +31,23 @@ export function Popover(props: {
     document.addEventListener("pointerdown", onPointer);
     return () => document.removeEventListener("pointerdown", onPointer);
   }, [isOpen, isOpen.value]);
+
+  const panel = useRef<HTMLDivElement>(null);
+  const { isFixed = false } = props;
+  useLayoutEffect(() => {
+    if (!isFixed || !isOpen.value || !button.current || !panel.current) return undefined;
+    place(panel.current, button.current);
+    // It stays where it is put: when what it belongs to moves away, it goes.
+    const onMove = (): void => {
+      isOpen.value = false;
+    };
+    document.addEventListener("scroll", onMove, true);
+    window.addEventListener("resize", onMove);
+    return () => {
+      document.removeEventListener("scroll", onMove, true);
+      window.removeEventListener("resize", onMove);
+    };
+  }, [isFixed, isOpen, isOpen.value]);
 
   const onKeyDown = (event: KeyboardEvent): void => {
     if (event.key === "Escape" && isOpen.value) {
@@ -63,12 +82,29 @@ export function Popover(props: {
         {props.button}
       </button>
       {isOpen.value && (
-        <div class="popover" role="group" aria-label={props.label}>
+        <div
+          ref={panel}
+          class={isFixed ? "popover popover-fixed" : "popover"}
+          role="group"
+          aria-label={props.label}
+        >
           {props.children(close)}
         </div>
       )}
     </span>
   );
+}
+
+const MARGIN = 8;
+
+/** Put a panel below a button, or above it where there is no room, inside the window. */
+function place(panel: HTMLElement, button: HTMLElement): void {
+  const at = button.getBoundingClientRect();
+  const { offsetWidth: width, offsetHeight: height } = panel;
+  const below = at.bottom + 4;
+  const top = below + height + MARGIN > window.innerHeight ? at.top - height - 4 : below;
+  panel.style.top = `${Math.max(MARGIN, top)}px`;
+  panel.style.left = `${Math.max(MARGIN, Math.min(at.left, window.innerWidth - width - MARGIN))}px`;
 }
 
 /** Move the focus to the next button that can be pressed; `false` when there is none. */

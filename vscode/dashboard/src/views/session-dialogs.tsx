@@ -2,6 +2,7 @@ import type { SessionModel } from "../store/session";
 import { ExtendDialog, RunForDialog } from "./amount-dialog";
 import { CheckpointsDialog } from "./checkpoints-dialog";
 import { useApp, useDashboard } from "./context";
+import { HealthDialog } from "./health-dialog";
 import { HyperparametersDialog } from "./hyperparameters-dialog";
 import { NoteDialog } from "./note-dialog";
 import { ProveDialog } from "./prove-dialog";
@@ -35,5 +36,7 @@ export function SessionDialogs(props: { model: SessionModel }) {
       return <NoteDialog {...common} />;
     case "prove":
       return <ProveDialog {...common} />;
+    case "health":
+      return <HealthDialog {...common} />;
   }
 }

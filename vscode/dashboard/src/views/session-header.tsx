@@ -1,6 +1,7 @@
 import { formatReading, unitOf } from "../format/measure";
 import { formatCount } from "../format/number";
 import { runsText } from "../format/runs";
+import { titleOf } from "../format/session";
 import { formatDate } from "../format/time";
 import { progressOf } from "../store/progress";
 import type { Run } from "../store/run";
@@ -22,7 +23,12 @@ export function SessionHeader(props: { model: SessionModel }) {
   return (
     <header class="session-header">
       <div class="session-title">
-        <h1 title={model.project}>{model.project}</h1>
+        <h1 title={titleOf(model)}>{titleOf(model)}</h1>
+        {model.name !== "" && (
+          <span class="session-project" title="The project">
+            {model.project}
+          </span>
+        )}
         <span class="session-runs" data-testid="runs" title={model.runNames.join(", ")}>
           {runsText(model.runNames)}
         </span>

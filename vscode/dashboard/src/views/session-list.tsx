@@ -1,9 +1,15 @@
-import { useEffect } from "preact/hooks";
+import { useSignal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
 import { formatAgo, formatDate } from "../format/time";
 import { formatCount } from "../format/number";
 import { runsText } from "../format/runs";
+import { titleOf } from "../format/session";
 import type { SessionSummary } from "../wire/types";
 import { useDashboard } from "./context";
+import { ImportIcon } from "./icons";
+import { ImportButton } from "./import-button";
+import { RenameForm } from "./rename-form";
+import { SessionMenu } from "./session-menu";
 import { StateIcon, stateText } from "./state-pill";
 import { useNow } from "./use-now";
 
@@ -24,6 +30,15 @@ export function SessionListView(props: { isOpen: boolean; onClose: () => void })
       <nav id="sessions" class="sessions" data-open={props.isOpen} aria-label="Sessions">
         <div class="sessions-head">
           <h2>Sessions</h2>
+          <ImportButton
+            class="text-button"
+            testid="import"
+            label="Import a bundle"
+            onChosen={props.onClose}
+          >
+            <ImportIcon />
+            Import
+          </ImportButton>
           {!dashboard.isFollowingNewest && (dashboard.picked.value !== null || isOlder) && (
             <button type="button" class="text-button" onClick={() => pick(null)}>
               Follow newest
@@ -32,7 +47,13 @@ export function SessionListView(props: { isOpen: boolean; onClose: () => void })
         </div>
         <ul class="session-items">
           {sessions.map((session) => (
-            <SessionItem key={session.id} session={session} now={now} onPick={pick} />
+            <SessionItem
+              key={session.id}
+              session={session}
+              now={now}
+              onPick={pick}
+              onChoose={props.onClose}
+            />
           ))}
         </ul>
         {sessions.length === 0 && dashboard.isWelcomed && (
@@ -47,6 +68,8 @@ function SessionItem(props: {
   session: SessionSummary;
   now: number;
   onPick: (id: string) => void;
+  /** Something was asked for that shows elsewhere. */
+  onChoose: () => void;
 }) {
   const { session } = props;
   const dashboard = useDashboard();
@@ -56,9 +79,25 @@ function SessionItem(props: {
   const isOutdated = dashboard.isOutdated(state);
   const runs = model?.runNames ?? session.runs.map((run) => run.name);
   const step = model?.currentRun?.step ?? Math.max(0, ...session.runs.map((run) => run.step));
+  const isRenaming = useSignal(false);
+  const button = useRef<HTMLButtonElement>(null);
+  const endRenaming = (): void => {
+    isRenaming.value = false;
+    // The form had the focus, and is gone.
+    requestAnimationFrame(() => button.current?.focus());
+  };
+  if (isRenaming.value) {
+    return (
+      <li>
+        <RenameForm session={session} onClose={endRenaming} />
+      </li>
+    );
+  }
+  const name = session.name ?? "";
   return (
-    <li>
+    <li class="session-row">
       <button
+        ref={button}
         type="button"
         class="session-item"
         data-testid="session-item"
@@ -67,6 +106,7 @@ function SessionItem(props: {
         data-outdated={isOutdated}
         aria-current={isSelected}
         title={[
+          ...(name === "" ? [] : [name]),
           `${session.project}: ${runs.join(", ")}`,
           `Session ${session.id}, begun ${formatDate(session.created)}`,
         ].join("\n")}
@@ -74,14 +114,26 @@ function SessionItem(props: {
       >
         <StateIcon state={state} />
         <span class="session-names">
-          <span class="session-name">{session.project}</span>
-          <span class="session-runs">{runsText(runs)}</span>
+          <span class="session-name" data-testid="session-name">
+            {titleOf(session)}
+          </span>
+          {name === "" && <span class="session-runs">{runsText(runs)}</span>}
         </span>
+        {name !== "" && (
+          <span class="session-more">
+            {session.project} &middot; {runsText(runs)}
+          </span>
+        )}
         <span class="session-more">
           {stateText(state, isOutdated)} &middot; step {formatCount(step)}
         </span>
         <span class="session-more">started {formatAgo(session.created, props.now)}</span>
       </button>
+      <SessionMenu
+        session={session}
+        onRename={() => (isRenaming.value = true)}
+        onChoose={props.onChoose}
+      />
     </li>
   );
 }
@@ -90,7 +142,8 @@ function useEscape(isActive: boolean, onEscape: () => void): void {
   useEffect(() => {
     if (!isActive) return undefined;
     const listen = (event: KeyboardEvent): void => {
-      if (event.key === "Escape") onEscape();
+      // A dialog that lies over it goes first.
+      if (event.key === "Escape" && !document.querySelector("dialog[open]")) onEscape();
     };
     window.addEventListener("keydown", listen);
     return () => window.removeEventListener("keydown", listen);

@@ -33,6 +33,7 @@ const EVENTS: Record<AnyEvent["kind"], true> = {
   "note-added": true,
   "determinism-assessed": true,
   "guard-tripped": true,
+  "health-reported": true,
   "stall-noticed": true,
   "stall-ended": true,
   "records-dropped": true,

@@ -21,6 +21,7 @@ export type AnyEvent =
   | NoteAdded
   | DeterminismAssessed
   | GuardTripped
+  | HealthReported
   | StallNoticed
   | StallEnded
   | RecordsDropped;
@@ -42,10 +43,25 @@ export type Command =
   | SetHyperparameters
   | Extend
   | Note
-  | Prove;
+  | Prove
+  | CheckHealth;
 export type Outcome = Applied | Refused;
 export type Result =
-  CheckpointWritten | Rewinding | Evaluation | HyperparametersSet | LimitsSet | Released | Proof;
+  | CheckpointWritten
+  | Rewinding
+  | Evaluation
+  | HyperparametersSet
+  | LimitsSet
+  | Released
+  | Proof
+  | HealthChecked;
+/**
+ * How much a finding matters.
+ *
+ * `critical`: training comes to nothing as it is. `warning`: it is worse, or slower, than it could
+ * be. `info`: worth knowing.
+ */
+export type Severity = "critical" | "info" | "warning";
 /**
  * How far a command has come.
  */
@@ -60,6 +76,8 @@ export type SessionState =
   "failed" | "finished" | "lost" | "paused" | "running" | "starting" | "stopped";
 export type FromDashboard = Subscribe | Unsubscribe | CommandSubmission;
 export type FromTrainer = TrainerHello | Batch | CommandReply | CommandProgress;
+export type JobResult =
+  BundleMade | SessionImported | SessionVerified | SessionDeleted | MetricsMade;
 export type ToDashboard =
   | DashboardWelcome
   | Refusal
@@ -276,7 +294,7 @@ export interface Stop {
   kind: "stop";
 }
 /**
- * Break off the long command (test, validate, prove) with the id `command`, or any ('').
+ * Break off the long command (test, validate, prove, health) with the id `command`, or any ('').
  */
 export interface Cancel {
   command?: string;
@@ -363,6 +381,18 @@ export interface Note {
 export interface Prove {
   kind: "prove";
   steps?: number;
+}
+/**
+ * Check the run's health, by one of the checks or by `all`; training is not disturbed.
+ *
+ * With `every`, the check is made again every so many steps from here on, and by 0 no longer. With
+ * `proof`, the check of determinism also trains so many steps twice and compares them.
+ */
+export interface CheckHealth {
+  check?: string;
+  every?: number | null;
+  kind: "health";
+  proof?: number;
 }
 /**
  * The command took effect at `step`. `message` says what is the case now.
@@ -462,6 +492,47 @@ export interface Proof {
   steps: number;
 }
 /**
+ * What each check that was asked for came to.
+ */
+export interface HealthChecked {
+  kind: "health-checked";
+  reports: HealthReport[];
+}
+/**
+ * What one check came to, the gravest finding first.
+ *
+ * `measures` are the numbers that it took (`null`: not finite), `facts` what it saw in words, and
+ * `seconds` how long it took. `refusal` says why the check could not be made; then there is
+ * nothing else.
+ */
+export interface HealthReport {
+  check: string;
+  facts?: {
+    [k: string]: string;
+  };
+  findings?: HealthFinding[];
+  measures?: {
+    [k: string]: number | null;
+  };
+  refusal?: string;
+  seconds?: number;
+}
+/**
+ * One thing that a check found.
+ *
+ * `where` is the layer, tensor, loader or process by its name; empty for the run as a whole.
+ * `what` is the finding as a sentence, `value` what was measured, with its unit, `meaning` what it
+ * does to training, and `remedy` what to try.
+ */
+export interface HealthFinding {
+  meaning: string;
+  remedy: string;
+  severity: Severity;
+  value: string;
+  what: string;
+  where: string;
+}
+/**
  * The command changed nothing. `reason` says why, and what would work instead.
  */
 export interface Refused {
@@ -550,6 +621,17 @@ export interface GuardTripped {
   value?: number | null;
 }
 /**
+ * A check of the run's health was made at `step`; `author` asked for it, or `schedule` did.
+ */
+export interface HealthReported {
+  author?: string;
+  kind: "health-reported";
+  report: HealthReport;
+  run: string;
+  step: number;
+  time: number;
+}
+/**
  * Nothing has moved for `seconds` in `phase`; `stack` is where the training thread is.
  *
  * `phase` is `first batch`, `compile`, `train`, `data`, `validate`, `test` or `save`. The watchdog
@@ -600,6 +682,18 @@ export interface Batch {
 export interface Behind {
   frame: "behind";
   session: string;
+}
+/**
+ * A bundle of `size` bytes waits to be fetched. `notes` say what is not in it, and why.
+ */
+export interface BundleMade {
+  checkpoints: number;
+  file: string;
+  final_models: number;
+  kind: "export";
+  notes?: string[];
+  runs: string[];
+  size: number;
 }
 /**
  * A command for the trainer.
@@ -696,6 +790,13 @@ export interface RunSummary {
   updated: number;
 }
 /**
+ * A file that is not as it was written, and what is wrong with it.
+ */
+export interface Fault {
+  name: string;
+  problem: string;
+}
+/**
  * Send every event of `session` whose `seq` is greater than `after`, and all that follow.
  */
 export interface Subscribe {
@@ -721,6 +822,81 @@ export interface TrainerHello {
   versions?: {
     [k: string]: string;
   };
+}
+/**
+ * A job, and how far it is: `done` of `total` bytes or points (0: not known yet).
+ *
+ * `session` is the id of the session that it is about, and `name` how a person knows that, or the
+ * bundle that is imported. `error` says why it failed.
+ */
+export interface Job {
+  done?: number;
+  error?: string;
+  id: string;
+  kind: "delete" | "export" | "import" | "metrics" | "verify";
+  name: string;
+  result?: JobResult | null;
+  session: string;
+  state: "cancelled" | "done" | "failed" | "running";
+  total?: number;
+}
+/**
+ * A bundle is a session of this home now. `original` is the id that it had elsewhere.
+ */
+export interface SessionImported {
+  checkpoints: number;
+  final_models: number;
+  kind: "import";
+  notes?: string[];
+  original: string;
+  project: string;
+  runs: string[];
+  session: string;
+  size: number;
+}
+/**
+ * Every byte of a session was looked at: `files` files of `size` bytes, less `faults`.
+ */
+export interface SessionVerified {
+  faults?: Fault[];
+  files: number;
+  kind: "verify";
+  ok: boolean;
+  size: number;
+}
+/**
+ * A session is gone, and `freed` bytes are free.
+ */
+export interface SessionDeleted {
+  freed: number;
+  kind: "delete";
+}
+/**
+ * A file with `points` values waits to be fetched.
+ *
+ * `damage` says why there are not all, where that is so.
+ */
+export interface MetricsMade {
+  damage?: string;
+  file: string;
+  kind: "metrics";
+  points: number;
+  size: number;
+}
+/**
+ * A checkpoint as the record has it. `missing`: its file is gone, though nobody removed it.
+ */
+export interface KeptCheckpoint {
+  epoch: number;
+  id: string;
+  label: string;
+  missing: boolean;
+  path: string;
+  pinned: boolean;
+  run: string;
+  size: number;
+  step: number;
+  time: number;
 }
 /**
  * A line of the log together with its `seq`, by which the log is paged.
@@ -764,6 +940,37 @@ export interface SessionChanged {
   session: SessionSummary;
 }
 /**
+ * A session, its checkpoints, and where it lies.
+ */
+export interface SessionDetails {
+  checkpoints: KeptCheckpoint[];
+  connected?: boolean;
+  created: number;
+  folder: string;
+  id: string;
+  last_seq: number;
+  name?: string;
+  project: string;
+  runs: RunSummary[];
+  size: SessionSize;
+  state: SessionState;
+  updated: number;
+}
+/**
+ * The bytes of a session's files.
+ *
+ * `database` is the record, `pinned` the checkpoints that stay until they are deleted, and
+ * `checkpoints` those that make room for newer ones. `other` is the rest: models from a bundle,
+ * and checkpoints that the record does not know.
+ */
+export interface SessionSize {
+  checkpoints?: number;
+  database?: number;
+  other?: number;
+  pinned?: number;
+  total?: number;
+}
+/**
  * A session's folder is no longer there.
  */
 export interface SessionGone {
@@ -774,7 +981,8 @@ export interface SessionGone {
  * A session as it was when its newest event was `seq`. Everything later comes as batches.
  *
  * `checkpoints` are those that are kept. Of `hyperparameters`, `limits` and `determinism` the
- * newest of each run is here; of `stalls` those of the last hundred.
+ * newest of each run is here, of `health` the newest of each run and check, and of `stalls` the
+ * last hundred.
  */
 export interface Snapshot {
   checkpoint_failures?: CheckpointFailed[];
@@ -785,6 +993,7 @@ export interface Snapshot {
   epochs: EpochStarted[];
   evaluations: EvaluationFinished[];
   guards?: GuardTripped[];
+  health?: HealthReported[];
   hyperparameters?: HyperparametersDeclared[];
   limits?: LimitsChanged[];
   log: LogPage;

@@ -12,11 +12,17 @@ import msgspec
 
 from .. import display_name, migrations, package_version
 from ..errors import NotExported
-from ..events import CheckpointRemoved, CommandChanged, CommandStatus, ProcessStarted
+from ..events import (
+    CheckpointRemoved,
+    CheckpointSaved,
+    CommandChanged,
+    CommandStatus,
+    ProcessStarted,
+)
 from ..home import DATABASE
 from ..liveness import is_alive
 from ..models import SessionRow
-from ..queries import events_of
+from ..queries import events_of, kept_checkpoints
 from ..store import SessionReader
 from . import manifest, names
 from .choice import Checkpoints
@@ -73,8 +79,7 @@ def export_session(
         session = SessionRow.select().bind(reader.database).get()
     target = target or Path()
     if target.is_dir():
-        project = re.sub(r"[^\w.+-]+", "-", session.project).strip("-.")[:60]
-        target /= f"{project or 'session'}-{session.id}{SUFFIX}"
+        target /= file_name(session.project, session.id, SUFFIX)
     if target.exists() and not force:
         raise _exists(target)
     try:
@@ -88,6 +93,12 @@ def export_session(
             "Nothing of it was left behind, and the session is as it was."
         ) from error
     return msgspec.structs.replace(exported, path=str(target))
+
+
+def file_name(project: str, session_id: str, suffix: str) -> str:
+    """What a file made from a session is called where nobody says."""
+    plain = re.sub(r"[^\w.+-]+", "-", project).strip("-.")[:60]
+    return f"{plain or 'session'}-{session_id}{suffix}"
 
 
 def _publish(made: Path, target: Path, *, force: bool) -> None:
@@ -142,7 +153,7 @@ class _Export:
                         runs=included if selection.left_out_runs else None,
                     )
                     facts = _facts(self._folder, reader.database, included)
-                members = Members(bundle, files, self._work)
+                members = Members(bundle, files, self._work, self._is_kept)
                 members.add_checkpoints(selection.checkpoints)
                 if final_models:
                     members.add_models(selection.final)
@@ -165,6 +176,14 @@ class _Export:
             final_models=members.count(names.FINAL_MODELS),
             notes=members.notes,
         )
+
+    def _is_kept(self, saved: CheckpointSaved) -> bool:
+        """Whether the session counts on a checkpoint now; a trainer says so a moment later."""
+        if is_alive(self._folder) is not False:
+            time.sleep(_UNTIL_WRITTEN)
+        with SessionReader(self._folder) as reader:
+            kept = kept_checkpoints(reader.database)
+        return key_of(saved) in map(key_of, kept)
 
     @contextlib.contextmanager
     def _moment(

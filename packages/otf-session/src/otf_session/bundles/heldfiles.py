@@ -12,7 +12,11 @@ _MOST = 200
 
 
 class FileGone(Exception):
-    """A checkpoint's file is not there, or cannot be opened."""
+    """A checkpoint's file cannot be opened."""
+
+
+class FileMissing(FileGone):
+    """A checkpoint's file is not there."""
 
 
 class HeldFiles:
@@ -56,6 +60,6 @@ def opened(path: Path) -> BinaryIO:
     try:
         return path.open("rb")
     except FileNotFoundError:
-        raise FileGone("its file is missing") from None
+        raise FileMissing("its file is missing") from None
     except OSError as error:
         raise FileGone(f"its file cannot be opened ({error.strerror or error})") from error

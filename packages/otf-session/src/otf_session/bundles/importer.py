@@ -45,36 +45,38 @@ def import_bundle(
     path: Path,
     *,
     as_new: bool = False,
+    called: str = "",
     report: Optional[Report] = None,
     is_cancelled: Optional[IsCancelled] = None,
 ) -> Imported:
     """Take the bundle at `path` into `home`, whole or not at all.
 
     With `as_new` the session gets a new id, so that it can be there beside one that has its own.
-    A folder is taken for a bundle of the predecessor: its session always gets a new id.
+    A folder is taken for a bundle of the predecessor: its session always gets a new id. The bundle
+    is spoken of as `called`, by default as its path.
 
     Raises `BundleRefused` or `BundleTooNew` where the bundle is not sound, `SessionExists`,
     `NotImported`, `HomeUnusable` or `Cancelled`; then nothing is left behind.
     """
-    work = Work(report, is_cancelled)
+    work, called = Work(report, is_cancelled), called or str(path)
     try:
         if path.is_dir():
             from .predecessor import import_folder
 
             return import_folder(home, path, work)
         with Archive(path) as archive:
-            return _import(home, archive, work, as_new=as_new)
+            return _import(home, archive, work, called, as_new=as_new)
     except (BundleRefused, BundleTooNew) as error:
-        message = f"{path} is refused; nothing of it was imported. {error}"
+        message = f"{called} is refused; nothing of it was imported. {error}"
         raise type(error)(message) from error
     except (OSError, sqlite3.Error) as error:
         reason = getattr(error, "strerror", None) or error
         raise NotImported(
-            f"{path} cannot be imported into {home.path}: {reason}. Nothing was left behind."
+            f"{called} cannot be imported into {home.path}: {reason}. Nothing was left behind."
         ) from error
 
 
-def _import(home: Home, archive: Archive, work: Work, *, as_new: bool) -> Imported:
+def _import(home: Home, archive: Archive, work: Work, called: str, *, as_new: bool) -> Imported:
     entry = archive.manifest.session
     # A device's name is no folder's on every system.
     is_plain = not names.problem(f"{names.CHECKPOINTS}/{entry.id}")
@@ -83,14 +85,14 @@ def _import(home: Home, archive: Archive, work: Work, *, as_new: bool) -> Import
     if not as_new and (home.sessions / entry.id).exists():
         raise _exists(entry.id)
     home.ensure()
-    _check_room(home, archive)
+    _check_room(home, archive, called)
     with Staging(home.sessions, STAGING) as staging:
         made = staging.path / "session"
         found = _unpack(archive, made, staging.path / "incoming.sqlite", work)
         provenance.write(
             made,
             provenance.Provenance(
-                time=time.time(), bundle=archive.path.name, manifest=archive.manifest
+                time=time.time(), bundle=Path(called).name, manifest=archive.manifest
             ),
         )
         _name(made, entry.name)
@@ -114,13 +116,13 @@ def _name(made: Path, name: str) -> None:
         display_name.write(made, display_name.check(name))
 
 
-def _check_room(home: Home, archive: Archive) -> None:
+def _check_room(home: Home, archive: Archive, called: str) -> None:
     # The record is there twice for a moment: as it came, and as it is copied.
     record = sum(each.size for each in archive.manifest.members if each.name == DATABASE)
     needed, free = archive.size + record, shutil.disk_usage(home.sessions).free
     if needed > free:
         raise NotImported(
-            f"{archive.path} needs {needed:,} bytes in {home.path}, where {free:,} are free. Make "
+            f"{called} needs {needed:,} bytes in {home.path}, where {free:,} are free. Make "
             "room, or name another home with --home."
         )
 
@@ -203,8 +205,8 @@ def publish_as_new(home: Home, made: Path) -> Path:
 
 def _exists(session_id: str) -> SessionExists:
     return SessionExists(
-        f"The session {session_id} is in this home already; it was left as it is. Use --as-new to "
-        "import the bundle beside it, under a new id."
+        f"The session {session_id} is in this home already; it was left as it is. Import the bundle "
+        "as a new session (--as-new) to have it beside that one, under a new id."
     )
 
 

@@ -2,14 +2,14 @@
 
 import hashlib
 from pathlib import Path
-from typing import BinaryIO, Dict, List, Sequence, Set
+from typing import BinaryIO, Callable, Dict, List, Sequence, Set
 
 import msgspec
 
 from ..events import CheckpointSaved
 from . import names, provenance
 from .draft import key_of
-from .heldfiles import FileGone, HeldFiles, opened
+from .heldfiles import FileGone, FileMissing, HeldFiles, opened
 from .manifest import Member
 from .weights import NotLoadable, TorchFile
 from .work import BLOCK, Work
@@ -19,14 +19,21 @@ from .writer import BundleWriter, NotWhatItWas, Sink
 class Members:
     """The members of a bundle that is being written, and what could not be one.
 
-    `paths` says under which name the checkpoint with a key is there, `lost` why one is not;
+    `is_kept` says whether the session still counts on a checkpoint. `paths` says under which name the checkpoint with a key is there, `lost` why one is not;
     `notes` are sentences for a person.
     """
 
-    def __init__(self, bundle: BundleWriter, files: HeldFiles, work: Work) -> None:
+    def __init__(
+        self,
+        bundle: BundleWriter,
+        files: HeldFiles,
+        work: Work,
+        is_kept: Callable[[CheckpointSaved], bool],
+    ) -> None:
         self._bundle = bundle
         self._files = files
         self._work = work
+        self._is_kept = is_kept
         self._taken: Set[str] = set()
         self.listed: List[Member] = []
         self.paths: Dict[str, str] = {}
@@ -49,8 +56,9 @@ class Members:
                     )
             except (FileGone, NotWhatItWas) as error:
                 self._taken.discard(names.folded(name))
-                self.lost[key_of(saved)] = f"left out of the bundle: {error}"
-                self.notes.append(f"The checkpoint {key_of(saved)} is left out: {error}.")
+                why = self._why(saved, error)
+                self.lost[key_of(saved)] = f"left out of the bundle: {why}"
+                self.notes.append(f"The checkpoint {key_of(saved)} is left out: {why}.")
                 continue
             self.paths[key_of(saved)] = name
             self._list(name, sink, saved)
@@ -69,7 +77,8 @@ class Members:
                     with self._bundle.member(name, size=model.size, when=saved.time) as sink:
                         model.write(sink)
             except (FileGone, NotWhatItWas, NotLoadable) as error:
-                self.notes.append(f"The model of {key_of(saved)} is left out: {error}.")
+                why = self._why(saved, error)
+                self.notes.append(f"The model of {key_of(saved)} is left out: {why}.")
                 self._taken.discard(names.folded(name))
                 continue
             self._list(name, sink, saved)
@@ -111,6 +120,12 @@ class Members:
         with opened(path) as file:
             sink = self._bundle.add(path.name, file, size=size, when=when, compress=True)
         self.listed.append(Member(name=path.name, size=sink.size, sha256=sink.sha256))
+
+    def _why(self, saved: CheckpointSaved, error: Exception) -> str:
+        """Why a file is left out: that training made room for newer ones is no loss."""
+        if isinstance(error, FileMissing) and not self._is_kept(saved):
+            return "training has removed it meanwhile, as it does with older ones"
+        return str(error)
 
     def _models(self) -> List[Member]:
         return [member for member in self.listed if _is_model(member)]

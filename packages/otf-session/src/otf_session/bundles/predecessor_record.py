@@ -16,11 +16,13 @@ from ..events import (
     EvaluationFinished,
     LogLine,
     Metrics,
+    NoteAdded,
     RunStarted,
     RunState,
     StateChanged,
 )
 from . import untrusted
+from .predecessor_notes import is_cut, report_text, subset_text
 
 INEXACT = (
     "Its checkpoints hold neither the state of random generators nor the place in the data: a run "
@@ -33,8 +35,8 @@ _METRICS = (
     *("throughput", "mem_vram", "gpu_util"),
 )
 _LEVELS = {"debug": 10, "info": 20, "warn": 30, "warning": 30, "error": 40, "critical": 50}
-#: What our own record has no place for.
-_LEFT = {"report_loss_dist": "report", "run_subsets": "subset of samples"}
+#: Who has said what was never a person's note.
+_AUTHOR = "import"
 #: Steps in one event; and the largest number that is believed to be a step or an epoch.
 _STEPS = 500
 _LARGEST = 2**53
@@ -130,6 +132,7 @@ class Record:
                 yield event
             yield from self._log(run.id, run.name)
             yield from self._tests(run)
+            yield from self._samples(run)
             own = [event for event in saved if event.run == run.name]
             yield from own
             if own:
@@ -144,16 +147,39 @@ class Record:
             )
 
     def notes(self) -> List[str]:
-        """What is not taken over, as sentences."""
-        counted = {
-            what: self._connection.execute(f'SELECT count(*) FROM "{table}"').fetchone()[0]  # noqa: S608
-            for table, what in _LEFT.items()
-            if table in self._tables
-        }
-        listed = [
-            f"{count} {what}{'s' if count > 1 else ''}" for what, count in counted.items() if count
-        ]
-        return [f"Not taken over: {', '.join(listed)}."] if listed else []
+        """What is not taken over as it was, as sentences."""
+        reports, lost, long = 0, 0, 0
+        for split, losses, indices, note in self._rows(
+            "report_loss_dist", "subset_on", "losses", "sample_indices", "note"
+        ):
+            is_kept = bool(report_text(_text(split), _text(losses), _text(indices), _text(note)))
+            reports, lost = reports + is_kept, lost + (not is_kept)
+        for (indices,) in self._rows("run_subsets", "indices"):
+            long, lost = long + is_cut(_text(indices)), lost + (not subset_text(_text(indices)))
+        found = []
+        if reports:
+            found.append(f"Of {_plural(reports, 'report')} a summary is kept, as a note.")
+        if long:
+            found.append(f"Of {_plural(long, 'long subset')} of samples the beginning is kept.")
+        if lost:
+            found.append(f"Not taken over: {_plural(lost, 'empty or unreadable list')} of samples.")
+        return found
+
+    def _samples(self, run: Run) -> Iterator[NoteAdded]:
+        """What is known of single samples, as notes."""
+        for (indices,) in self._rows("run_subsets", "indices", run=run.id):
+            text = subset_text(_text(indices))
+            if text:
+                yield _note(run, run.created, 0, text)
+        for split, losses, indices, note, step, seconds in self._rows(
+            *("report_loss_dist", "subset_on", "losses", "sample_indices", "note"),
+            *("at_step", "created_at"),
+            run=run.id,
+            order="at_step",
+        ):
+            text = report_text(_text(split), _text(losses), _text(indices), _text(note))
+            if text:
+                yield _note(run, _seconds(seconds) or run.created, _count(step), text)
 
     def _measured(self, run: Run) -> Iterator[AnyEvent]:
         """Epochs and metrics. What stands as NULL was not measured; what is infinite not finite."""
@@ -302,6 +328,17 @@ def _finite(value: float) -> Optional[float]:
 
 def _time(milliseconds: Any) -> float:
     """Seconds; 0 where there is no time."""
-    if not isinstance(milliseconds, (int, float)) or not 0 <= milliseconds < _LATEST * 1000:
-        return 0.0
-    return milliseconds / 1000
+    return _seconds(milliseconds / 1000) if isinstance(milliseconds, (int, float)) else 0.0
+
+
+def _seconds(value: Any) -> float:
+    """Seconds as they are; 0 where there is no time."""
+    return float(value) if isinstance(value, (int, float)) and 0 <= value < _LATEST else 0.0
+
+
+def _note(run: Run, time: float, step: int, text: str) -> NoteAdded:
+    return NoteAdded(time=time, run=run.name, step=step, author=_AUTHOR, text=text)
+
+
+def _plural(count: int, what: str) -> str:
+    return f"{count} {what}{'' if count == 1 else 's'}"

@@ -34,7 +34,9 @@ def select(database: Any, session_id: str, names: Sequence[str], which: Checkpoi
     every = run_summaries(database)
     chosen = _chosen([run.name for run in every], names, session_id)
     included = _with_ancestors(every, chosen)
-    kept = [saved for saved in kept_checkpoints(database) if saved.run in included]
+    # Where all runs are in it, so is what the record says of a checkpoint that is none of theirs.
+    is_all = len(included) == len(every)
+    kept = [saved for saved in kept_checkpoints(database) if is_all or saved.run in included]
     needed = _needed(events_of(database, RunStarted), kept, chosen)
     wanted = _wanted(kept, chosen, needed, which)
     return Selection(

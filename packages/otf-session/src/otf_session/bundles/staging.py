@@ -14,6 +14,9 @@ from typing import Optional, Type
 
 from ..liveness import AliveLock, is_alive
 
+#: What a server keeps for those who bring and fetch bundles, in the folder with the sessions.
+TRANSFER = ".transfer-"
+
 _LOCK = "making.lock"
 
 

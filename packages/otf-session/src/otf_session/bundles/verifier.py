@@ -6,7 +6,7 @@ import sqlite3
 import tempfile
 from functools import partial
 from pathlib import Path
-from typing import BinaryIO, Callable, ContextManager, List, Optional, cast
+from typing import BinaryIO, Callable, ContextManager, Iterator, List, Optional, cast
 
 import msgspec
 
@@ -55,9 +55,25 @@ def verify(
     What exists as a file is a bundle. Nothing is changed. Raises `SessionNotFound`, `NotVerified`
     where a file cannot be read at all, and `Cancelled`.
     """
-    work = Work(report, is_cancelled)
+    with _readable(target):
+        return _verify(home, target, Work(report, is_cancelled))
+
+
+def verify_session(
+    folder: Path,
+    *,
+    report: Optional[Report] = None,
+    is_cancelled: Optional[IsCancelled] = None,
+) -> Verified:
+    """Look at every byte of the session in a folder; raises `NotVerified` and `Cancelled`."""
+    with _readable(folder.name):
+        return _verify_session(folder, Work(report, is_cancelled))
+
+
+@contextlib.contextmanager
+def _readable(target: str) -> Iterator[None]:
     try:
-        return _verify(home, target, work)
+        yield
     except OSError as error:
         raise NotVerified(
             f"{target} cannot be looked at as a whole: {error.strerror or error}."
