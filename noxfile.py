@@ -25,13 +25,18 @@ PACKAGES = {
     "otf-serve": ["otf-session", "otf-serve"],
     "onthefly-ai": ["otf-session", "otf-merge", "otf-hooks", "otf-serve", "onthefly-ai"],
 }
+#: Many tests wait for processes: a file on each core at a time makes the whole half as long.
+SIDE_BY_SIDE = ["-n", "auto", "--dist", "loadfile"]
 #: What a package's own tests need beside it.
 TEST_NEEDS = {
     "otf-session": ["hypothesis", "pyarrow", "tensorboard"],
     "otf-merge": ["hypothesis", "scikit-learn"],
-    "otf-hooks": ["numpy", "torchdata"],
+    "otf-hooks": [
+        *("numpy", "torchdata", "scikit-learn"),
+        *("lightning", "pytorch-lightning", "transformers", "accelerate"),
+    ],
     "otf-serve": ["httpx", "hypothesis"],
-    "onthefly-ai": ["playwright", "scikit-learn"],
+    "onthefly-ai": ["accelerate", "playwright", "scikit-learn"],
 }
 
 
@@ -50,9 +55,9 @@ def tests(session: nox.Session, package: str) -> None:
     if package in ("otf-serve", "onthefly-ai"):
         build_dashboard(session)
     install(session, package)
-    pip_install(session, "pytest", *TEST_NEEDS[package])
+    pip_install(session, "pytest", "pytest-xdist", *TEST_NEEDS[package])
     folder = "onthefly" if package == "onthefly-ai" else package.replace("-", "_")
-    session.run("pytest", f"tests/{folder}", *session.posargs)
+    session.run("pytest", *SIDE_BY_SIDE, f"tests/{folder}", *session.posargs)
     if package == "onthefly-ai":
         test_dashboard(session)
         run_e2e(session)

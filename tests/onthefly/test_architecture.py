@@ -72,7 +72,8 @@ def test_all_packages_have_one_version_and_ask_for_each_other_at_it():
     for package in OURS:
         text = (package_folder(package) / "pyproject.toml").read_text()
         assert 'path = "../../VERSION"' in text
-        siblings = re.findall(r'"(otf-\w+|onthefly-ai)([^"]*)"', text.split("dependencies = [")[1])
+        asked = text.split("dependencies = [")[1]
+        siblings = re.findall(r'"(otf-\w+|onthefly-ai)(?:\[\w+\])?([^"]*)"', asked)
         for name, wanted in siblings:
             assert wanted in ("", f"~={version}"), f"{package} asks for {name}{wanted}"
 

@@ -7,7 +7,7 @@ from importlib.metadata import EntryPoint
 
 import pytest
 import typer
-from onthefly.cli import asked_for, build, commands, typed_words
+from onthefly.cli import asked_for, build, commands, needs_typer_options, typed_words
 from rich.text import Text
 from typer.testing import CliRunner
 
@@ -103,6 +103,28 @@ def test_the_command_that_is_named_is_loaded_alone():
     assert asked_for(found, ["ctl", "pause"]) == found[:1]
     for words in ([], ["--help"], ["--version"], ["srve"], ["pause", "ctl"]):
         assert asked_for(found, words) == found
+
+
+def test_otf_has_options_of_its_own_where_no_command_is_named(runner):
+    found = [EntryPoint("ctl", "no_ctl:app", "otf.commands")]
+    for words in ([], ["--help"], ["--install-completion"], ["srve"]):
+        assert needs_typer_options(found, words, {})
+    assert not needs_typer_options(found, ["ctl", "--help"], {})
+    assert needs_typer_options(found, ["ctl"], {"_OTF_COMPLETE": "complete_bash"})
+    app = build(commands(), typer_options=False)
+    assert runner.invoke(app, ["session", "--help"]).exit_code == 0
+    assert "No such option: --help" in runner.invoke(app, ["--help"]).output
+
+
+def test_help_of_a_command_does_not_import_pydantic():
+    code = (
+        "import sys\nfrom onthefly.cli import main\nsys.argv = ['otf', 'merge', '--help']\n"
+        "try:\n    main()\nexcept SystemExit:\n    pass\n"
+        "print('pydantic' in sys.modules, file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "--density" in done.stdout
+    assert done.stderr.strip() == "False"
 
 
 def test_the_words_that_a_shell_completes_are_those_that_were_typed():

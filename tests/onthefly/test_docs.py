@@ -29,6 +29,8 @@ def test_the_readmes_python_runs_from_top_to_bottom(tmp_path, monkeypatch):
     assert done.returncode == 0, done.stderr
 
 
+# What other libraries say of small loaders, and of what they use of torch.
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("path", sorted(ROOT.glob("examples/*.py")), ids=lambda path: path.name)
 def test_an_example_runs(path, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", [str(path), "--epochs", "1"])

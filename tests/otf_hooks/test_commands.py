@@ -11,6 +11,7 @@ from otf_hooks.engine import Engine
 from otf_session.commands import (
     Applied,
     Cancel,
+    CheckHealth,
     Command,
     CommandRequest,
     Extend,
@@ -1202,6 +1203,7 @@ RESULTS = {
     Extend: "LimitsSet",
     Note: None,
     Prove: "Proof",
+    CheckHealth: "HealthChecked",
     Stop: "CheckpointWritten",
 }
 
@@ -1210,7 +1212,7 @@ def test_every_command_is_received_and_answered_with_its_phase_and_its_result():
     steered = Commanded()
     steered.at(FIRST, Pause(), Resume(), SaveCheckpoint(name="one"), Test(), Validate())
     steered.at(FIRST, SetHyperparameters(values={"lr": 0.01}), Extend(epochs=1), Note(text="x"))
-    steered.at(FIRST, Prove(steps=2), RunFor(steps=1000))
+    steered.at(FIRST, Prove(steps=2), CheckHealth(), RunFor(steps=1000))
     steered.at(FIRST + 1, LoadCheckpoint(checkpoint="one"))
     steered.at_batch(2 * BATCHES + 1, Note(text="validating"), Test())
     steered.at_batch(2 * BATCHES + 2, Cancel())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import itertools
 import threading
 import time
+from typing import NamedTuple
 
 import pytest
 from otf_hooks.assembly import Address, open_engine
-from otf_hooks.desk import Errand
 from otf_hooks.errors import TrainingError
 from otf_hooks.front import Verdict
 from otf_session.commands import Applied, CommandRequest, Pause, Refused, Resume, Stop
@@ -141,10 +141,13 @@ def test_closing_twice_is_closing_once(engine):
 
 
 def test_an_errand_that_fails_is_told_and_ends_nothing(engine):
-    def fault():
-        raise ZeroDivisionError("in a guard")
+    class Fault(NamedTuple):
+        at_end: bool = False
 
-    engine.desk.post(Errand(fault))
+        def run(self, engine):
+            raise ZeroDivisionError("in a guard")
+
+    engine.desk.post(Fault())
     assert engine.safe_point() is Verdict.GO_ON
     engine.close(RunState.FINISHED)
     assert any("in a guard" in line.text for line in of(LogLine))

@@ -150,7 +150,8 @@ def test_a_part_of_a_large_tensor_brings_only_itself(tmp_path):
 
 
 class Unknown:
-    pass
+    def __repr__(self):
+        return "Unknown()"
 
 
 @pytest.mark.parametrize(

@@ -11,37 +11,53 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from otf_hooks import (
         FitResult,
+        HealthCheck,
         LossSpike,
         NoImprovement,
         NonFinite,
+        OnTheFlyTransformersCallback,
         Trainer,
         TrainingError,
+        watch,
     )
+    from otf_hooks.fronts.lightning import OnTheFlyCallback as OnTheFlyCallback
+    from otf_hooks.fronts.lightning import OnTheFlyLogger as OnTheFlyLogger
+    from otf_hooks.fronts.lightning import attach_lightning
     from otf_merge import merge
 
     OnTheFlyTrainer = Trainer
 
 __all__ = [
     "FitResult",
+    "HealthCheck",
     "LossSpike",
     "NoImprovement",
     "NonFinite",
     "OnTheFlyTrainer",
+    "OnTheFlyTransformersCallback",
     "Trainer",
     "TrainingError",
     "__version__",
+    "attach_lightning",
     "merge",
+    "watch",
 ]
 
 _HOMES = {
     "FitResult": ("otf_hooks", "FitResult"),
+    "HealthCheck": ("otf_hooks", "HealthCheck"),
     "LossSpike": ("otf_hooks", "LossSpike"),
     "NoImprovement": ("otf_hooks", "NoImprovement"),
     "NonFinite": ("otf_hooks", "NonFinite"),
+    "OnTheFlyCallback": ("otf_hooks.fronts.lightning", "OnTheFlyCallback"),
+    "OnTheFlyLogger": ("otf_hooks.fronts.lightning", "OnTheFlyLogger"),
     "OnTheFlyTrainer": ("otf_hooks", "Trainer"),
+    "OnTheFlyTransformersCallback": ("otf_hooks", "OnTheFlyTransformersCallback"),
     "Trainer": ("otf_hooks", "Trainer"),
     "TrainingError": ("otf_hooks", "TrainingError"),
+    "attach_lightning": ("otf_hooks.fronts.lightning", "attach_lightning"),
     "merge": ("otf_merge", "merge"),
+    "watch": ("otf_hooks", "watch"),
 }
 
 
@@ -60,4 +76,5 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> "list[str]":
-    return sorted(__all__)
+    # Those of Lightning are not in __all__: `import *` would need it to be installed.
+    return sorted({*__all__, *_HOMES})

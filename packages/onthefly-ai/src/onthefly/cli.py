@@ -15,12 +15,17 @@ import typer
 GROUP = "otf.commands"
 
 
-def build(found: "List[EntryPoint]") -> typer.Typer:
-    """The `otf` app with these entry points mounted in the order of their names."""
+def build(found: "List[EntryPoint]", typer_options: bool = True) -> typer.Typer:
+    """The `otf` app with these entry points mounted in the order of their names.
+
+    Without `typer_options` it has no help of its own and no completion, only its commands have help.
+    """
     app = typer.Typer(
         name="otf",
         help="Watch, pause and steer PyTorch training; merge what it learned.",
         no_args_is_help=True,
+        add_completion=typer_options,
+        add_help_option=typer_options,
         pretty_exceptions_enable=False,
     )
     app.callback()(_otf)
@@ -72,6 +77,14 @@ def asked_for(found: "List[EntryPoint]", words: "List[str]") -> "List[EntryPoint
     return [entry_point for entry_point in found if entry_point.name in words[:1]] or found
 
 
+def needs_typer_options(
+    found: "List[EntryPoint]", words: "List[str]", environment: "Mapping[str, str]"
+) -> bool:
+    """Whether help or completion of `otf` itself may be asked for: not once a command is named."""
+    is_named = any(entry_point.name in words[:1] for entry_point in found)
+    return "_OTF_COMPLETE" in environment or not is_named
+
+
 def _print_version(wanted: bool) -> None:
     if wanted:
         from importlib.metadata import version
@@ -104,7 +117,10 @@ def _warn_of(entry_point: EntryPoint, error: Exception) -> None:
 
 def main() -> None:
     """The console script `otf`."""
-    build(asked_for(commands(), typed_words(sys.argv, os.environ)))()
+    found, words = commands(), typed_words(sys.argv, os.environ)
+    # To look at its own options typer imports pydantic, which takes a tenth of a second.
+    typer_options = needs_typer_options(found, words, os.environ)
+    build(asked_for(found, words), typer_options)()
 
 
 if __name__ == "__main__":

@@ -15,13 +15,23 @@ from otf_session.store import SessionReader, SessionStore
 
 from . import actions
 from .desk import CommandDesk
+from .distributed.following import KeptElsewhere, Unrecorded, Unwritten
 from .engine import Engine
 from .errors import TrainingError
 from .guardroom import GuardRoom
 from .guards import Guard, Trip
+from .inbox import Errand, Waiting
 from .journal import versions
 from .keeper import CheckpointKeeper
 from .link import Link, hello
+from .meters.aside import Aside
+from .meters.board import Board
+from .meters.host import HostMeter
+from .meters.meter import Meter
+from .meters.nvml import NvmlMeter
+from .meters.torch_memory import TorchMemory
+from .parts import Session
+from .peers import Alone, Peers
 from .recorder import Recorder
 from .watchdog import Pulse, Stall, Watchdog
 from .writer import Writer
@@ -45,8 +55,13 @@ def open_engine(
     keep: int = 10,
     guards: Sequence[Guard] = (),
     stall_after: Optional[float] = None,
+    peers: Optional[Peers] = None,
 ) -> Engine:
-    """Put an engine together: in a new session, or in the one in `folder`."""
+    """Put an engine together: in a new session, or in the one in `folder`.
+
+    Of several processes, the first has it so, and knows its `peers`; the others `follow`.
+    """
+    peers = Alone() if peers is None else peers
     store = SessionStore.create(home, project) if folder is None else SessionStore(folder)
     lock = AliveLock(store.folder)
     if not lock.acquire():
@@ -64,6 +79,7 @@ def open_engine(
         publish=link.publish if link is not None else _publish_nowhere,
         look=room.look,
         warn=late.warn,
+        derive=_board(late).look,
     )
     keeper = CheckpointKeeper(
         session=store.folder,
@@ -83,16 +99,35 @@ def open_engine(
     engine = Engine(
         store=store,
         lock=lock,
-        recorder=recorder,
+        recorder=peers.recording(recorder),
         writer=writer,
         link=link,
-        desk=CommandDesk(execute=late.execute, reports=late),
+        desk=late.desk(peers.inbox()),
         keeper=keeper,
         guards=room,
         watchdog=watchdog,
+        peers=peers,
     )
     late.engine = engine
     return engine
+
+
+def follow(session: Session, peers: Peers) -> Engine:
+    """The engine of a process that does what all agree on, and records nothing."""
+    late = _Late()
+    late.engine = Engine(
+        store=session,
+        lock=None,
+        recorder=peers.recording(Unrecorded()),
+        writer=Unwritten(),
+        link=None,
+        desk=late.desk(peers.inbox()),
+        keeper=KeptElsewhere(),
+        guards=GuardRoom((), on_trip=late.tripped),
+        peers=peers,
+        say=_say_nothing,
+    )
+    return late.engine
 
 
 def _link(store: SessionStore, home: Home, address: Address, late: _Late) -> Link:
@@ -104,6 +139,11 @@ def _link(store: SessionStore, home: Home, address: Address, late: _Late) -> Lin
         on_command=late.receive,
         warn=late.warn,
     )
+
+
+def _board(late: _Late) -> Board:
+    meters: List[Meter] = [HostMeter(), TorchMemory.here(), Aside(NvmlMeter(say=late.note), "NVML")]
+    return Board(meters, say=late.note)
 
 
 def _known_checkpoints(store: SessionStore) -> List[CheckpointSaved]:
@@ -118,8 +158,20 @@ class _Late:
 
     engine: Engine
 
+    def desk(self, inbox: Waiting) -> CommandDesk:
+        """A desk whose commands reach the engine."""
+        return CommandDesk(
+            execute=self.execute, run_errand=self.run_errand, reports=self, inbox=inbox
+        )
+
+    def run_errand(self, errand: Errand) -> None:
+        errand.run(self.engine)
+
     def warn(self, message: str) -> None:
         self.engine.warn(message)
+
+    def note(self, message: str) -> None:
+        self.engine.log(message)
 
     def receive(self, request: CommandRequest) -> None:
         self.engine.desk.receive(request)
@@ -153,3 +205,7 @@ class _Late:
 
 def _publish_nowhere(batch: Any) -> None:
     """Without a link the store is all there is."""
+
+
+def _say_nothing(message: str) -> None:
+    """The first process talks."""

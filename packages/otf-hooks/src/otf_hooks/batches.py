@@ -53,12 +53,12 @@ def is_on(batch: Any, device: torch.device) -> bool:
 
 def to_device(batch: Any, device: torch.device) -> Any:
     """The batch with every tensor on `device`; containers keep their types."""
-    return _map(batch, lambda tensor: tensor.to(device, non_blocking=True))
+    return map_tensors(batch, lambda tensor: tensor.to(device, non_blocking=True))
 
 
 def copied(batch: Any) -> Any:
     """The batch with a copy of every tensor, which a step may change in place."""
-    return _map(batch, torch.clone)
+    return map_tensors(batch, torch.clone)
 
 
 def part(batch: Any) -> Parts:
@@ -95,16 +95,17 @@ def _part_mapping(batch: Mapping[Any, Any]) -> Parts:
     return Parts((), {str(key): value for key, value in batch.items() if key != name}, batch[name])
 
 
-def _map(batch: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+def map_tensors(batch: Any, change: Callable[[torch.Tensor], torch.Tensor]) -> Any:
+    """The batch with every tensor changed; containers keep their types."""
     if isinstance(batch, torch.Tensor):
         return change(batch)
     if isinstance(batch, Mapping):
-        mapped = {key: _map(value, change) for key, value in batch.items()}
+        mapped = {key: map_tensors(value, change) for key, value in batch.items()}
         return mapped if type(batch) is dict else _rebuilt(batch, mapped)
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(_map(value, change) for value in batch))
+        return type(batch)(*(map_tensors(value, change) for value in batch))
     if isinstance(batch, (list, tuple)):
-        values: List[Any] = [_map(value, change) for value in batch]
+        values: List[Any] = [map_tensors(value, change) for value in batch]
         return values if type(batch) is list else tuple(values)
     return batch
 

@@ -1,19 +1,19 @@
 """The desk where commands are taken in, executed at safe points, and answered.
 
 Commands come from the link's thread; errands (a guard that tripped, a checkpoint that is due, a
-signal) from others. All of them wait in one queue, which the training thread empties. While a long
-command is under way (a test, a proof), only what concerns it is executed; the rest waits for it.
+signal) from others. All of them wait in one inbox, which the training thread empties; with several
+processes they agree there on what is executed. While a long command is under way (a test, a proof),
+only what concerns it is executed; the rest waits for it.
 """
 
 from __future__ import annotations
 
 import logging
-import queue
 import time
 import traceback
 from collections import deque
 from functools import partial
-from typing import Callable, Deque, List, NamedTuple, Optional, Protocol, Union
+from typing import Callable, Deque, List, Optional, Protocol, Union
 
 from otf_session.commands import (
     Cancel,
@@ -31,19 +31,12 @@ from otf_session.events import CommandStatus
 
 from .actions.outcomes import Pending
 from .errors import TrainingError
+from .inbox import Errand, Inbox, Item, Waiting
 
 #: Seconds between two looks at the world while a run is held.
 HOLD_SECONDS = 0.25
 #: Seconds between two messages of how far a long command is.
 _PROGRESS_SECONDS = 0.2
-
-
-class Errand(NamedTuple):
-    """Something to do on the training thread that nobody asked for by a command."""
-
-    run: Callable[[], None]
-    #: Whether it is still done when the run has ended.
-    at_end: bool = False
 
 
 class Reports(Protocol):
@@ -81,42 +74,48 @@ class _Long:
 class CommandDesk:
     """Executes what waits, one after the other, on the training thread."""
 
-    def __init__(self, *, execute: _Execute, reports: Reports) -> None:
+    def __init__(
+        self,
+        *,
+        execute: _Execute,
+        run_errand: Callable[[Errand], None],
+        reports: Reports,
+        inbox: Optional[Waiting] = None,
+    ) -> None:
         self._execute_command = execute
+        self._do_errand = run_errand
         self._reports = reports
-        self._inbox: queue.SimpleQueue[Union[CommandRequest, Errand]] = queue.SimpleQueue()
-        self._waiting: Deque[CommandRequest] = deque()
+        #: What waits to be executed.
+        self.inbox: Waiting = Inbox() if inbox is None else inbox
+        self._waiting: Deque[Item] = deque()
         self._current: Optional[CommandRequest] = None
         self._long: Optional[_Long] = None
         #: Whether nothing waits, so that a safe point has nothing to do: a look without a cost.
-        self.is_quiet = self._inbox.empty
+        self.is_quiet = self.inbox.is_empty
 
     # From any thread
 
     def receive(self, request: CommandRequest) -> None:
         """Take a command in; it is executed at the next safe point."""
         self._reports.command_changed(request, CommandStatus.RECEIVED, None)
-        self._inbox.put(request)
+        self.inbox.put(request)
 
     def post(self, errand: Errand) -> None:
         """Have something done at the next safe point. May be called by a signal handler."""
-        self._inbox.put(errand)
+        self.inbox.put(errand)
 
     # On the training thread
 
     def execute_waiting(self) -> None:
         """Execute everything that waits."""
         while not self.is_quiet():
-            self._take(self._inbox.get())
+            self._take(self.inbox.get())
 
-    def hold(self) -> None:
-        """Wait a moment for something to do, and do it."""
-        # A bounded wait, because Ctrl-C does not end an unbounded one on every platform.
-        try:
-            item = self._inbox.get(timeout=HOLD_SECONDS)
-        except queue.Empty:
-            return
-        self._take(item)
+    def hold(self, step: int) -> None:
+        """Held at a step, wait a moment for something to do, and do it."""
+        item = self.inbox.wait(HOLD_SECONDS, step)
+        if item is not None:
+            self._take(item)
 
     def execute(self, request: CommandRequest) -> None:
         """Execute a command and answer it."""
@@ -138,9 +137,8 @@ class CommandDesk:
 
     def refuse_rest(self) -> None:
         """The run has ended: answer what still waits."""
-        while not self.is_quiet():
-            item = self._inbox.get()
-            if isinstance(item, Errand):
+        for item in self.inbox.rest():
+            if not isinstance(item, CommandRequest):
                 if item.at_end:
                     self._run_errand(item)
                 continue
@@ -165,16 +163,11 @@ class CommandDesk:
     def end_long(self) -> bool:
         """It is done; whether it was cancelled."""
         long, self._long = self._long, None
-        waiting: List[Union[CommandRequest, Errand]] = list(self._waiting)
+        self.inbox.put_back(list(self._waiting))
         self._waiting.clear()
-        # Behind them what came after the last look.
-        while not self.is_quiet():
-            waiting.append(self._inbox.get())
-        for item in waiting:
-            self._inbox.put(item)
         return long is not None and long.is_cancelled
 
-    def keep_going(self, done: int, total: int) -> bool:
+    def keep_going(self, done: int, total: int, step: int) -> bool:
         """Say how far the long command is and take in what concerns it; False to break it off."""
         long = self._long
         assert long is not None
@@ -184,7 +177,7 @@ class CommandDesk:
             self._reports.command_progress(long.request, done, total)
         self.execute_waiting()
         while long.is_held and not long.is_cancelled:
-            self.hold()
+            self.hold(step)
         return not long.is_cancelled
 
     @property
@@ -221,8 +214,8 @@ class CommandDesk:
 
     # Parts
 
-    def _take(self, item: Union[CommandRequest, Errand]) -> None:
-        if isinstance(item, Errand):
+    def _take(self, item: Item) -> None:
+        if not isinstance(item, CommandRequest):
             self._run_errand(item)
         elif self._long is not None and not isinstance(item.command, _CONCERN_LONG_ONES):
             self._waiting.append(item)
@@ -232,7 +225,7 @@ class CommandDesk:
     def _run_errand(self, errand: Errand) -> None:
         # The same boundary: what watches training must not end it by a fault of its own.
         try:
-            errand.run()
+            self._do_errand(errand)
         except Exception:  # noqa: BLE001
             self._reports.log(traceback.format_exc().rstrip(), logging.ERROR)
 

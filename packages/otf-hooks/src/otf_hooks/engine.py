@@ -7,11 +7,14 @@ Its other parts (store, recorder, writer, link, desk, keeper) are handed in by `
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import operator
 import signal
 import time
 import traceback
-from typing import Any, Dict, List, Mapping, Optional
+from functools import partial
+from typing import Any, Callable, Dict, List, Mapping, Optional
 
 from otf_session.commands import CommandRequest, Extend, Outcome
 from otf_session.events import (
@@ -24,29 +27,32 @@ from otf_session.events import (
 )
 from otf_session.frames import CommandProgress, CommandReply
 from otf_session.liveness import AliveLock
-from otf_session.queries import series
-from otf_session.store import SessionReader, SessionStore
+from otf_session.queries import run_summaries, series
+from otf_session.store import SessionReader
+from otf_session.summaries import RunSummary
 
-from . import console, predecessor
-from .actions.trip import act_on, record_trip
+from . import checkpoint, console, predecessor
+from .actions.trip import record_trip
 from .agenda import Agenda
-from .desk import CommandDesk, Errand
+from .desk import CommandDesk
+from .errands import GuardTripped, SignalCame
+from .errors import RankLost
 from .front import Evaluated, Front, Verdict
 from .gate import Gate, GateState
 from .guardroom import GuardRoom
 from .guards import Trip
+from .health.schedule import Checkups
 from .interventions import Interventions, Replay
 from .journal import Journal
-from .keeper import CheckpointKeeper, Done
 from .link import Link
 from .logs import LogTap
 from .parking import Parking
-from .recorder import Recorder
+from .parts import Done, Keeper, Recording, Session, Writing
+from .peers import Alone, Peers, Rounds, own_state
 from .saving import Saving
-from .signals import SignalHandlers, die_of
+from .signals import SignalHandlers
 from .snapshot import Snapshot
 from .watchdog import Pulse, Stall, Watchdog
-from .writer import Writer
 
 #: Seconds a page may take to reload before a lingering run concludes that nobody watches.
 LINGER_GRACE_SECONDS = 10.0
@@ -60,17 +66,23 @@ class Engine:
     def __init__(
         self,
         *,
-        store: SessionStore,
-        lock: AliveLock,
-        recorder: Recorder,
-        writer: Writer,
+        store: Session,
+        lock: Optional[AliveLock],
+        recorder: Recording,
+        writer: Writing,
         link: Optional[Link],
         desk: CommandDesk,
-        keeper: CheckpointKeeper,
+        keeper: Keeper,
         guards: GuardRoom,
         watchdog: Optional[Watchdog] = None,
+        peers: Optional[Peers] = None,
+        say: Callable[[str], None] = console.say,
     ) -> None:
         self.store = store
+        #: The other processes of this training.
+        self.peers: Peers = Alone() if peers is None else peers
+        #: Tells the person at the terminal something, in the process that talks.
+        self.say = say
         self.run = ""
         self.step = 0
         self.epoch = 0
@@ -84,6 +96,7 @@ class Engine:
         self.recorder = recorder
         self.journal = Journal(recorder, writer.wake, self)
         self.saving = Saving(self)
+        self.checkups = Checkups(self)
         self._front: Optional[Front] = None
         self._lock = lock
         self._writer = writer
@@ -99,7 +112,7 @@ class Engine:
         self.beats = 0
         self.is_quiet = desk.is_quiet
         self._log_tap = LogTap(self.journal.line)
-        self._signals = SignalHandlers(soon=self._signalled, now=self._terminated)
+        self._signals = SignalHandlers(soon=self._signalled, now=self._terminated, say=say)
 
     @property
     def front(self) -> Front:
@@ -173,14 +186,24 @@ class Engine:
     def abandon(self) -> None:
         """Let everything go that was opened, before anything has begun."""
         self._writer.close()
-        self._lock.release()
+        self._release()
 
     def _end(self) -> None:
         self._writer.close()
         if self._link is not None:
             self._link.close()
         self._signals.remove()
-        self._lock.release()
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    def wait_for_first(self) -> None:
+        """Do not end before the process that writes has written."""
+        # One that has failed meanwhile is not waited for.
+        with contextlib.suppress(RankLost):
+            self.peers.shared(lambda: None)
 
     def fail(self, error: BaseException, *, is_whole: bool) -> None:
         """End the run because of an exception, which is recorded with its traceback.
@@ -189,6 +212,8 @@ class Engine:
         """
         if self.gate.state is GateState.CLOSED:
             return
+        # The others do not know of it: nothing can be done together any more.
+        before, self.peers = self.peers, self.peers.parted()
         if is_whole and self._front is not None and self.step > 0:
             self.saving.interrupted()
         if isinstance(error, KeyboardInterrupt):
@@ -196,9 +221,13 @@ class Engine:
         elif isinstance(error, SystemExit):
             self.close(RunState.STOPPED, f"the script exited with code {error.code or 0}")
         else:
-            trace = traceback.format_exception(type(error), error, error.__traceback__)
-            self.log("".join(trace).rstrip(), logging.ERROR)
-            self.close(RunState.FAILED, f"{type(error).__name__}: {error}")
+            lines = traceback.format_exception(type(error), error, error.__traceback__)
+            trace = "".join(lines).rstrip()
+            reason, more = before.failed(self.store, f"{type(error).__name__}: {error}", trace)
+            for text in (more, trace):
+                if text:
+                    self.log(text, logging.ERROR)
+            self.close(RunState.FAILED, reason)
 
     # Recording
 
@@ -223,7 +252,7 @@ class Engine:
 
     def warn(self, message: str) -> None:
         """Tell the person at the terminal and the record that something is not as it should be."""
-        console.say(f"warning: {message}")
+        self.say(f"warning: {message}")
         self.journal.line(logging.WARNING, _LOGGER, message)
 
     def declare_hyperparameters(self) -> None:
@@ -237,6 +266,7 @@ class Engine:
         self.agenda.put("end", limits.max_steps, _look)
         self.agenda.put("pause", limits.pause_at_step, self._pause_as_planned)
         self.saving.plan()
+        self.checkups.plan()
         self.journal.limits(limits)
 
     def _pause_as_planned(self) -> None:
@@ -261,8 +291,7 @@ class Engine:
     ) -> None:
         """Copy the whole state now and write it in the background."""
         try:
-            state = {**self.front.capture(), "interventions": self.interventions.state()}
-            snapshot = Snapshot(state)
+            snapshot = Snapshot(self.peers.whole(self.peers.together(self._captured)))
         # What a state holds is the script's: a state_dict of its own may do anything.
         except Exception as error:  # noqa: BLE001
             self.keeper.failed(
@@ -280,6 +309,39 @@ class Engine:
             done=done,
         )
 
+    def _captured(self) -> Dict[str, Any]:
+        return {**self.front.capture(), "interventions": self.interventions.state()}
+
+    def find_checkpoint(self, name: str, run: str) -> CheckpointSaved:
+        """The checkpoint that a name means; `NotPossible` where there is none."""
+        return self.peers.shared(lambda: self.keeper.find(name, run))
+
+    def load(
+        self,
+        saved: CheckpointSaved,
+        capture: Optional[Callable[[], Dict[str, Any]]] = None,
+        *,
+        weights_only: bool = False,
+    ) -> Dict[str, Any]:
+        """The state in a checkpoint, as this process goes on from it; else `CheckpointError`.
+
+        What a checkpoint of the predecessor lacks is as `capture` finds it now.
+        """
+        keeper = self.keeper
+        state = self.peers.shared_state(lambda: checkpoint.load(keeper.path(saved), saved.sha256))
+        if predecessor.is_one(state):
+            capture = capture or self.front.capture
+            return state if weights_only else predecessor.completed(state, capture)
+        return own_state(state, self.peers, weights_only=weights_only)
+
+    def runs(self) -> List[RunSummary]:
+        """The session's runs, as far as they are written."""
+        return self.peers.shared(self._read_runs)
+
+    def _read_runs(self) -> List[RunSummary]:
+        with SessionReader(self.store.folder) as reader:
+            return run_summaries(reader.database)
+
     def move_to(
         self,
         saved: CheckpointSaved,
@@ -295,14 +357,14 @@ class Engine:
         `left_step` is where the run that is gone on with was.
         """
         left_run = self.run
-        state = predecessor.completed(state, self.front.capture)
-        findings = self.front.restore(state)
+        findings = self.peers.together(lambda: self.front.restore(state))
         if run != left_run and left_run:
             self.journal.changed(
                 RunState.STOPPED, f"left at step {self.step} for {run}", run=left_run
             )
         self.interventions.load(state["interventions"])
         self.epoch = int(state["epoch"])
+        self._agree_at(self.desk.inbox.moved(int(state["step"])))
         if is_new:
             self.start_run(run, [saved.run], saved.id, saved.step)
         self.run, self.step = run, int(state["step"])
@@ -337,10 +399,15 @@ class Engine:
         if self._replay is not None:
             self._replay.run_due(self.step, self.phase)
             self.agenda.put("replay", self._replay.next_step, _look)
+        self._agree_at(self.desk.inbox.look(self.step, self.phase))
         self.desk.execute_waiting()
         while self.gate.is_paused:
-            self.desk.hold()
+            self.desk.hold(self.step)
         return self.verdict()
+
+    def _agree_at(self, step: Optional[int]) -> None:
+        """Have the loop come to a safe point at a step: the processes of a training agree there."""
+        self.agenda.put("agree", step, _look)
 
     def verdict(self) -> Verdict:
         """How training goes on from a safe point."""
@@ -354,7 +421,16 @@ class Engine:
     def keep_going(self, done: int, total: int) -> bool:
         """Between two batches of a long command: hold, break it off, or go on."""
         self.beats += 1
-        return self.desk.keep_going(done, total) and not self.gate.is_stopping
+        return self.desk.keep_going(done, total, self.step) and not self.gate.is_stopping
+
+    def keep_going_in_step(self, done: int, total: int) -> bool:
+        """As `keep_going`, where every process comes here equally often: between trained batches."""
+        self.desk.inbox.keep_step(done)
+        return self.keep_going(done, total)
+
+    def rounds(self) -> Rounds:
+        """An evaluation of the front's own, in which the processes agree between its batches."""
+        return self.desk.inbox.rounds()
 
     def pause(self, reason: str) -> None:
         """Hold the run."""
@@ -389,7 +465,7 @@ class Engine:
     @property
     def is_watched(self) -> bool:
         """Whether a dashboard is open on this machine's server."""
-        return self._link is not None and self._link.viewers > 0
+        return self.peers.shared(lambda: self._link is not None and self._link.viewers > 0)
 
     @property
     def is_lingering(self) -> bool:
@@ -403,13 +479,14 @@ class Engine:
         unwatched_since: Optional[float] = None
         try:
             while self.gate.is_paused and not self._moved:
-                self.desk.hold()
+                self.desk.hold(self.step)
                 if self.is_watched:
                     unwatched_since = None
                     continue
                 unwatched_since = unwatched_since or time.monotonic()
-                if time.monotonic() - unwatched_since > LINGER_GRACE_SECONDS:
-                    console.say("nobody is watching any more; the script goes on.")
+                waited = time.monotonic() - unwatched_since
+                if self.peers.shared(partial(operator.gt, waited, LINGER_GRACE_SECONDS)):
+                    self.say("nobody is watching any more; the script goes on.")
                     return False
         finally:
             self._lingers = False
@@ -423,7 +500,7 @@ class Engine:
             # Found in the last measurements: there is no safe point any more.
             record_trip(self, trip, [])
         else:
-            self.desk.post(Errand(lambda: act_on(self, trip), at_end=True))
+            self.desk.post(GuardTripped(trip))
 
     def moved(self) -> None:
         """Have the front's loop look at its position when this safe point is over."""
@@ -451,17 +528,7 @@ class Engine:
 
     def _signalled(self, number: int) -> None:
         self.ending_signal = number
-        self.desk.post(Errand(self._end_by_signal))
-
-    def _end_by_signal(self) -> None:
-        number = self.ending_signal
-        self.parking.bring_back()
-        if number == signal.SIGINT:
-            raise KeyboardInterrupt
-        assert number is not None
-        self.saving.interrupted()
-        self.close(RunState.STOPPED, f"terminated by {signal.Signals(number).name}")
-        die_of(number)
+        self.desk.post(SignalCame(number))
 
     def _terminated(self, number: int) -> None:
         # In a signal handler, anywhere in the training thread: only what cannot wait.

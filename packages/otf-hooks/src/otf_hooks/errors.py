@@ -6,7 +6,9 @@
     ├── StepError           a step returned no usable loss
     ├── DeviceMismatch      model, loss and data are on different devices
     ├── CheckpointError     a checkpoint could not be written, or cannot be used
-    └── NotPossible         what a command asks for cannot be done now, or not with this run
+    ├── NotPossible         what a command asks for cannot be done now, or not with this run
+    ├── RankLost            another process of this training has ended
+    └── OutOfStep           the processes of this training are not at the same step
 
 Each is raised where the script is, so that its traceback stays the script's own. `IllegalMove` is
 a fault of a front, not of a user.
@@ -39,6 +41,14 @@ class CheckpointError(TrainingError):
 
 class NotPossible(TrainingError):
     """A command asks for what cannot be done; its message is the reason for the refusal."""
+
+
+class RankLost(TrainingError, RuntimeError):
+    """Another process of this training has ended, or cannot be reached."""
+
+
+class OutOfStep(TrainingError, RuntimeError):
+    """The processes of this training are not at the same place."""
 
 
 class IllegalMove(RuntimeError):

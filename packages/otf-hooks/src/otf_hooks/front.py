@@ -6,11 +6,26 @@ safe point.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Callable, Dict, List, Optional, Protocol
+from typing import (
+    Any,
+    Callable,
+    ContextManager,
+    Dict,
+    Iterator,
+    List,
+    Mapping,
+    Optional,
+    Protocol,
+    runtime_checkable,
+)
+
+import torch
 
 from .hyperparameters import Hyperparameters
 from .limits import Limits
+from .loaders import Loader
 from .trace import Trace
 
 #: Told how many of how many batches are done (0: unknown); says whether to go on.
@@ -77,3 +92,56 @@ class Front(Protocol):
 
     def tensors(self) -> List[Any]:
         """Every tensor that training holds on the device: parameters, buffers, optimizer state."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a check of health may look at, and must leave as it is.
+
+    `device` is None for a model that is spread over several. `scaler` is None where no loss is
+    scaled, and `amp_type` None without mixed precision. `step_time` is what a step of this process
+    takes in seconds without waiting for other processes, where the front measures that.
+    """
+
+    model: torch.nn.Module
+    optimizers: List[torch.optim.Optimizer]
+    loader: Loader
+    val_loader: Optional[Loader]
+    device: Optional[torch.device]
+    amp_type: Optional[torch.dtype] = None
+    scaler: Any = None
+    step_time: Optional[float] = None
+
+
+class Rehearsal(Protocol):
+    """Steps on trial: afterwards training, its data and its generators are as they were.
+
+    Batches are read in the run's own order, and each is to be trained on before the next is read,
+    as the run itself will do: data that is drawn from the global generators then comes out the same.
+    """
+
+    def read(self) -> Optional[Any]:
+        """The next batch as the loader gives it; None where there is none left."""
+
+    def move(self, batch: Any) -> Any:
+        """The batch on the device."""
+
+    def train(self, batch: Any) -> Mapping[str, Any]:
+        """One whole step on a batch that was moved, not recorded and not counted; its metrics."""
+
+
+@runtime_checkable
+class Examinable(Protocol):
+    """A front whose run can be checked for its health."""
+
+    def probe(self) -> Probe:
+        """What is trained, with what and on what; `NotPossible` where the front cannot say."""
+
+    def rehearse(self) -> ContextManager[Rehearsal]:
+        """Train on trial; `NotPossible`, when it is entered, where that would leave traces."""
+
+    def read_again(self, back: int) -> ContextManager[Iterator[Any]]:
+        """The batches of the epoch under way (0) or of the one before (1), from its first.
+
+        `NotPossible`, when it is entered, where there is no such epoch or its order is not known.
+        """

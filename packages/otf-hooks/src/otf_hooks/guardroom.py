@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Callable, Dict, List, Sequence
 
-from otf_session.events import AnyEvent, Metrics, Rewound
+from otf_session.events import AnyEvent, HealthReported, Metrics, Rewound
 from otf_session.summaries import Series
 
 from .guards import Guard, Trip, Watch
@@ -24,6 +24,10 @@ class GuardRoom:
             if isinstance(event, Metrics):
                 for watch in self._of(event.run):
                     for trip in watch.look(event):
+                        self._on_trip(trip)
+            elif isinstance(event, HealthReported):
+                for watch in self._of(event.run):
+                    for trip in watch.see(event):
                         self._on_trip(trip)
             elif isinstance(event, Rewound):
                 for watch in self._of(event.run):

@@ -18,7 +18,7 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Any, ClassVar, Deque, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
-from otf_session.events import Metrics
+from otf_session.events import HealthReported, Metrics
 
 from .errors import ArgumentError
 
@@ -54,6 +54,10 @@ class Watch(ABC):
     @abstractmethod
     def look(self, metrics: Metrics) -> List[Trip]:
         """What these metrics, which follow those of the last call, contain for this guard."""
+
+    def see(self, event: HealthReported) -> List[Trip]:
+        """What the report of a check contains for this guard: nothing for most."""
+        return []
 
     @abstractmethod
     def rewound(self, step: int) -> None:
@@ -411,7 +415,7 @@ def check_guards(guards: Any) -> List[Guard]:
         if not isinstance(guard, Guard):
             raise ArgumentError(
                 f"guards[{position}] is a {type(guard).__name__}; "
-                "it is NonFinite(...), LossSpike(...) or NoImprovement(...)."
+                "it is NonFinite(...), LossSpike(...), NoImprovement(...) or HealthCheck(...)."
             )
     return list(guards)
 

@@ -32,7 +32,7 @@ from .front import Evaluated
 from .guards import Trip
 from .hyperparameters import Hyperparameters
 from .limits import Limits
-from .recorder import Recorder
+from .parts import Recording
 from .watchdog import Stall
 
 
@@ -54,7 +54,7 @@ class Journal:
     to see.
     """
 
-    def __init__(self, recorder: Recorder, wake: Callable[[], None], where: Where) -> None:
+    def __init__(self, recorder: Recording, wake: Callable[[], None], where: Where) -> None:
         self._recorder = recorder
         self._wake = wake
         self._where = where
@@ -73,7 +73,7 @@ class Journal:
                 time=time.time(),
                 pid=os.getpid(),
                 host=platform.node(),
-                argv=list(sys.argv),
+                argv=[*_launcher(), *sys.argv],
                 python=platform.python_version(),
                 versions=versions(),
             )
@@ -163,6 +163,14 @@ class Journal:
     def moved_again(self, stall: Stall) -> None:
         """It moves again."""
         self.add(StallEnded, **_seen(stall))
+
+
+def _launcher() -> List[str]:
+    """How torchrun started this process as one of several on this machine, for Python's `-m`."""
+    count = os.environ.get("LOCAL_WORLD_SIZE", "")
+    if "TORCHELASTIC_RUN_ID" not in os.environ or os.environ.get("WORLD_SIZE") != count:
+        return []
+    return ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", count]
 
 
 def _seen(stall: Stall) -> Dict[str, Any]:

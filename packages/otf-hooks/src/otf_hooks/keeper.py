@@ -9,17 +9,15 @@ import re
 import threading
 import time
 from pathlib import Path
-from typing import Callable, Dict, List, NamedTuple, Optional, Tuple, Union
+from typing import Callable, Dict, List, NamedTuple, Optional, Tuple
 
 import msgspec
 from otf_session.events import AnyEvent, CheckpointFailed, CheckpointRemoved, CheckpointSaved
 
 from . import checkpoint
 from .errors import CheckpointError, NotPossible
+from .parts import Done
 from .snapshot import Snapshot
-
-#: Told what was written, or why it could not be.
-Done = Callable[[Union[CheckpointSaved, str]], None]
 
 #: What the product itself keeps: always, whatever the ring holds.
 PINNED_LABELS = ("initial", "best", "final")

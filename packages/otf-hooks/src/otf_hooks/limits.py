@@ -23,6 +23,8 @@ class Limits:
     more_steps: int = 0
     pause_at_step: Optional[int] = None
     pause_after_epoch: Optional[int] = None
+    #: Why nothing can be added to them; empty where it can.
+    fixed_because: str = ""
 
     @property
     def max_epochs(self) -> Optional[int]:

@@ -16,7 +16,7 @@ from typing import Any, Dict, Iterator, List, Optional
 import torch
 
 from . import randomness, sources
-from .errors import CheckpointError
+from .errors import CheckpointError, NotPossible
 from .loaders import Loader, batch_indices, keeps_its_place, persistent_workers, sample_total
 
 
@@ -68,6 +68,15 @@ class DataPosition:
         self._batches = _replayed(batches, iterator)
         self._resume_at, self._place = None, None
 
+    @contextlib.contextmanager
+    def remembering(self) -> Iterator[None]:
+        """Go back to this very place inside: how the newest two epochs began stays known."""
+        begun = self._begin, self._begin_before
+        try:
+            yield
+        finally:
+            self._begin, self._begin_before = begun
+
     # Writing down and going back
 
     def capture(self, step: int) -> Dict[str, Any]:
@@ -80,7 +89,10 @@ class DataPosition:
             "batch": step - self.first_step,
             "samples": sample_total(self._loader),
         }
-        if under_way and self._keeps_its_place:
+        if under_way and self._place is not None:
+            # Where it is to be; the loader itself is put there when its batches are asked for.
+            state["loader"] = self._place
+        elif under_way and self._keeps_its_place:
             state["loader"] = self._loader.state_dict()  # type: ignore[attr-defined]
         elif under_way:
             assert self._begin is not None
@@ -128,6 +140,30 @@ class DataPosition:
             if begin is not None and step > begin["step"]:
                 return self._indices(begin, step - begin["step"])
         return []
+
+    @contextlib.contextmanager
+    def read_again(self, back: int) -> Iterator[Iterator[Any]]:
+        """The batches of the newest epoch (0) or of the one before (1), from its first.
+
+        Generators and sources are afterwards as before. Raises `NotPossible` where that epoch's
+        beginning is not known, or where reading it would leave traces.
+        """
+        begin = (self._begin, self._begin_before)[back]
+        if begin is None:
+            raise NotPossible("How that epoch began is not known any more.")
+        reasons = self.findings()
+        if self._keeps_its_place or reasons:
+            raise NotPossible(
+                " ".join(reasons) or "train_loader keeps its own place, which a second pass moves."
+            )
+        here = sources.capture(self._loader)
+        with randomness.preserved():
+            randomness.restore(begin["random"])
+            sources.restore(self._loader, begin["sources"])
+            try:
+                yield iter(self._loader)
+            finally:
+                sources.restore(self._loader, here)
 
     def findings(self) -> List[str]:
         """Why going back in this loader will not be exact, known beforehand; none where it will."""
@@ -179,7 +215,9 @@ class DataPosition:
             sources.restore(self._loader, self._begin["sources"])
             batches = iter(self._loader)
             self._skip(batches, skipped)
-        randomness.restore(here)
+        if skipped:
+            # Where nothing was read yet, what making the iterator drew was still to come.
+            randomness.restore(here)
         return batches
 
     def _other_data(self, before: Optional[int]) -> List[str]:

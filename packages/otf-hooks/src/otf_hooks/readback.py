@@ -28,6 +28,10 @@ def columns(run: str, measurements: Sequence[Measurement]) -> List[Metrics]:
             "step_time": [item.seconds for item in timed],
             "throughput": [item.samples / item.seconds for item in timed],
         }
+        waits = [item.waited for item in timed if item.waited is not None]
+        # A front measures it at every step, or at none.
+        if len(waits) == len(timed):
+            derived["data_wait"] = list(waits)
         if len(groups) == 1 and len(timed) == len(measurements):
             events[0].values.update({**derived, **events[0].values})
         else:

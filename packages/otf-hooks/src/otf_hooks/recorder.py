@@ -32,6 +32,7 @@ class Measurement(msgspec.Struct, frozen=True, gc=False):
 
     `time` is in seconds since the epoch. Where the step's duration and number of samples are
     known, `seconds` and `samples`, the writer derives `step_time` and `throughput` from them.
+    `waited` are those of the seconds in which the step waited for its batch.
 
     A msgspec struct, because one is made every step: it is made in C, and holds no cycles that
     the garbage collector would have to look for.
@@ -43,6 +44,7 @@ class Measurement(msgspec.Struct, frozen=True, gc=False):
     values: Dict[str, Value]
     seconds: float = 0.0
     samples: int = 0
+    waited: Optional[float] = None
 
 
 Item = Union[Measurement, AnyEvent]
@@ -69,6 +71,7 @@ class Recorder:
         values: Mapping[str, Any],
         seconds: float = 0.0,
         samples: int = 0,
+        waited: Optional[float] = None,
     ) -> None:
         """Record the values measured at a step: numbers, or tensors with one element."""
         held: Dict[str, Value] = {}
@@ -84,7 +87,11 @@ class Recorder:
                 if taken is not None:
                     held[name] = taken
         if held:
-            self._append(Measurement(run, step, self._clock(), held, seconds, samples))
+            self._append(Measurement(run, step, self._clock(), held, seconds, samples, waited))
+
+    def put(self, measurement: Measurement) -> None:
+        """Record what was measured before, as numbers."""
+        self._append(measurement)
 
     def add(self, event: AnyEvent) -> None:
         """Record an event."""

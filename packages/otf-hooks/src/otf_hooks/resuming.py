@@ -7,12 +7,11 @@ from typing import Any, Dict, List, NamedTuple
 
 from otf_session.commands import Command, CommandRequest
 from otf_session.events import CheckpointSaved, CommandChanged, CommandStatus, RunState
-from otf_session.queries import events_of, run_summaries
+from otf_session.queries import events_of
 from otf_session.resume import How, ResumeOrder
 from otf_session.store import SessionReader
 from otf_session.summaries import RunSummary
 
-from . import checkpoint, console, predecessor
 from .engine import Engine
 from .front import Front
 from .interventions import Replay, read
@@ -32,12 +31,10 @@ def prepare(engine: Engine, front: Front, order: ResumeOrder) -> Resumption:
 
     That is before the engine has started: what does not fit leaves no trace in the record.
     """
-    saved = engine.keeper.find(order.checkpoint, order.run)
-    state = checkpoint.load(engine.keeper.path(saved), saved.sha256)
+    saved = engine.find_checkpoint(order.checkpoint, order.run)
     weights_only = order.how is How.WEIGHTS_ONLY
-    if not weights_only:
-        state = predecessor.completed(state, front.capture)
-    front.check(state, weights_only=weights_only)
+    state = engine.load(saved, front.capture, weights_only=weights_only)
+    engine.peers.together(lambda: front.check(state, weights_only=weights_only))
     return Resumption(order, saved, state)
 
 
@@ -53,7 +50,7 @@ def resume(engine: Engine, found: Resumption, name: str) -> None:
 
 def _go_on(engine: Engine, found: Resumption, name: str) -> None:
     """Train from a checkpoint on, as the run that it is of or as a new one."""
-    saved, runs = found.saved, {run.name: run for run in _runs(engine)}
+    saved, runs = found.saved, {run.name: run for run in engine.runs()}
     parent, is_new = runs[saved.run], found.order.how is How.NEW_RUN
     if not (is_new and parent.state.is_final):
         # It did not end by itself: the record says that it is gone on with, or left here.
@@ -69,19 +66,19 @@ def _go_on(engine: Engine, found: Resumption, name: str) -> None:
     )
     if is_new:
         engine.keeper.pin(saved)
-    engine.desk.refuse_left(_left_open(engine))
+    engine.desk.refuse_left(engine.peers.shared(lambda: _left_open(engine)))
     engine.warm_up_guards(saved.run)
     for finding in findings:
         engine.warn(f"Going on is not exact. {finding}")
     as_new = f" It is the run '{run}' from here on." if is_new else ""
-    console.say(
+    engine.say(
         f"going on from step {engine.step} of '{saved.run}', as {saved.id} holds it.{as_new}"
     )
 
 
 def _begin_with_weights(engine: Engine, found: Resumption, name: str) -> None:
     """Begin a new run at step 0 with the weights of a checkpoint, and nothing else of it."""
-    saved, runs = found.saved, {run.name: run for run in _runs(engine)}
+    saved, runs = found.saved, {run.name: run for run in engine.runs()}
     engine.front.load_weights(found.state)
     run, parent = free_name(name, runs), runs[saved.run]
     if not parent.state.is_final:
@@ -90,16 +87,16 @@ def _begin_with_weights(engine: Engine, found: Resumption, name: str) -> None:
     engine.start_run(run, [parent.name], saved.id)
     engine.save("initial")
     engine.keeper.pin(saved)
-    console.say(
+    engine.say(
         f"beginning with the weights of {saved.id}, as run '{run}'; all else is as the script says."
     )
 
 
 def _replay(engine: Engine, saved: CheckpointSaved, state: Dict[str, Any]) -> None:
     """Begin anew from the state before step 1, with the commands that led to a checkpoint."""
-    runs = _runs(engine)
-    initial = engine.keeper.find(f"{_root(runs, saved.run)}@initial", saved.run)
-    begin = checkpoint.load(engine.keeper.path(initial), initial.sha256)
+    runs = engine.runs()
+    initial = engine.find_checkpoint(f"{_root(runs, saved.run)}@initial", saved.run)
+    begin = engine.load(initial)
     name = free_name(f"{saved.run}-replay", [run.name for run in runs])
     engine.move_to(initial, begin, run=name, is_new=True, left_step=0, reason=f"replays {saved.id}")
 
@@ -109,7 +106,7 @@ def _replay(engine: Engine, saved: CheckpointSaved, state: Dict[str, Any]) -> No
 
     interventions = read(state["interventions"])
     engine.replay(Replay(interventions, execute))
-    console.say(
+    engine.say(
         f"replaying {len(interventions)} command(s) up to step {saved.step} as run '{name}'."
     )
 
@@ -136,17 +133,12 @@ def _left_open(engine: Engine) -> List[CommandRequest]:
     ]
 
 
-def _runs(engine: Engine) -> List[RunSummary]:
-    with SessionReader(engine.store.folder) as reader:
-        return run_summaries(reader.database)
-
-
 def compare(engine: Engine, order: ResumeOrder) -> None:
     """Say whether a replay came to the very weights that it replays."""
-    saved = engine.keeper.find(order.checkpoint, order.run)
+    saved = engine.find_checkpoint(order.checkpoint, order.run)
     if saved.step != engine.step:
         return
-    before = checkpoint.load(engine.keeper.path(saved), saved.sha256)["model"]
+    before = engine.load(saved)["model"]
     now = engine.front.capture()["model"]
     different = [name for name in before if not _same(before[name], now.get(name))]
     if different:
@@ -156,7 +148,7 @@ def compare(engine: Engine, order: ResumeOrder) -> None:
         )
     else:
         engine.log(f"The replay came to the very weights of {saved.id}, bit for bit.")
-        console.say(f"the replay came to the very weights of {saved.id}, bit for bit.")
+        engine.say(f"the replay came to the very weights of {saved.id}, bit for bit.")
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Callable, List, Optional, Union
+from typing import TYPE_CHECKING, Callable, List, Optional, Tuple, Union
 
 from otf_session.commands import Outcome
 from otf_session.events import CheckpointSaved
 
 from .actions.outcomes import written
-from .desk import Errand
+from .errands import SaveIsDue
 
 if TYPE_CHECKING:
     from .engine import Engine
@@ -23,13 +23,15 @@ class Saving:
         self._steps: Optional[int] = None
         self._final: Union[CheckpointSaved, str, None] = None
         self._answers: List[Callable[[Outcome], None]] = []
+        #: Where the state was saved at an end that nobody wished for.
+        self._interrupted: Optional[Tuple[str, int]] = None
 
     def every(self, steps: Optional[int], minutes: Optional[float]) -> None:
         """Save every so many steps, and every so many minutes; to be said before the start."""
         self._steps = steps
         if minutes is not None:
-            desk, due = self._engine.desk, Errand(self._periodic)
-            self._engine.keeper.remind(60.0 * minutes, lambda: desk.post(due))
+            desk = self._engine.desk
+            self._engine.keeper.remind(60.0 * minutes, lambda: desk.post(SaveIsDue()))
 
     def plan(self) -> None:
         """Put the next checkpoint by steps on the agenda."""
@@ -49,7 +51,11 @@ class Saving:
         return self._engine.keeper.path(self._final)
 
     def interrupted(self) -> None:
-        """Save the state at an end that nobody wished for."""
+        """Save the state at an end that nobody wished for, once at a step."""
+        place = (self._engine.run, self._engine.step)
+        if self._interrupted == place:
+            return
+        self._interrupted = place
         # The boundary of a script that ends anyway: its own error must be the one that is seen.
         try:
             self._engine.save("interrupted")
@@ -73,11 +79,12 @@ class Saving:
         self._final = outcome
 
     def _as_planned(self) -> None:
-        self._periodic()
+        self.periodic()
         self.plan()
 
-    def _periodic(self) -> None:
+    def periodic(self) -> None:
+        """Save, in its turn."""
         engine = self._engine
         # One that cannot be written as fast as they come is left out, rather than piled up.
-        if not engine.keeper.is_busy and not engine.gate.is_paused:
+        if not engine.gate.is_paused and not engine.peers.shared(lambda: engine.keeper.is_busy):
             engine.save("periodic")

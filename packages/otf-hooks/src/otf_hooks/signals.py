@@ -34,9 +34,16 @@ class SignalHandlers:
     writes down what was recorded, ahead of the death that they mean by default.
     """
 
-    def __init__(self, *, soon: Callable[[int], None], now: Callable[[int], None]) -> None:
+    def __init__(
+        self,
+        *,
+        soon: Callable[[int], None],
+        now: Callable[[int], None],
+        say: Callable[[str], None] = console.say,
+    ) -> None:
         self._soon = soon
         self._now = now
+        self._say = say
         self._process = os.getpid()
         self._before: Dict[int, Any] = {}
         self._seen: set[int] = set()
@@ -81,7 +88,7 @@ class SignalHandlers:
     def _interrupt(self, is_first: bool) -> None:
         if not is_first:
             raise KeyboardInterrupt
-        console.say("Ctrl-C: training ends after this step; again, and it ends at once.")
+        self._say("Ctrl-C: training ends after this step; again, and it ends at once.")
         self._soon(signal.SIGINT)
 
 

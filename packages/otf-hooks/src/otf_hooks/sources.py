@@ -18,7 +18,15 @@ from torch.utils.data import Dataset, IterableDataset, Sampler
 from .loaders import Loader
 
 #: What may hold a part of the order, on the way from the loader inwards.
-_INWARDS = ("batch_sampler", "sampler", "dataset", "base_sampler", "data_source", "datasets")
+_INWARDS = (
+    "batch_sampler",
+    "sampler",
+    "dataset",
+    "base_sampler",
+    "data_source",
+    "datasets",
+    "base_dataloader",
+)
 _DEEPEST = 5
 #: Numbers in a list, or in an array, that is taken along as what a sampler remembers: this is done
 #: at every epoch. What is larger is data.
@@ -78,6 +86,9 @@ def findings(loader: Loader) -> List[str]:
         if _keeps_state(part):
             continue
         for name, value in _attributes(part).items():
+            if part is loader and name == "_iterator":
+                # Its own, in the midst of an epoch: the loader is started again instead.
+                continue
             # A file, a stream, a generator under way: read once, and gone.
             if hasattr(value, "__next__"):
                 found.append(

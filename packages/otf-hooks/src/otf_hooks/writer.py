@@ -8,7 +8,7 @@ import traceback
 from typing import Callable, List, Optional, Sequence
 
 import peewee
-from otf_session.events import AnyEvent, LogLine
+from otf_session.events import AnyEvent, LogLine, Metrics
 from otf_session.frames import Batch
 from otf_session.store import SessionStore
 
@@ -33,12 +33,14 @@ class Writer:
         publish: Callable[[Batch], None],
         look: Callable[[Sequence[AnyEvent]], None],
         warn: Callable[[str], None],
+        derive: Callable[[Sequence[AnyEvent]], List[Metrics]] = lambda events: [],
         interval: float = INTERVAL,
     ) -> None:
         self._store = store
         self._recorder = recorder
         self._publish = publish
         self._look = look
+        self._derive = derive
         self._warn = warn
         self._interval = interval
         self._reader = TensorReader(self._copy_from_now_on)
@@ -88,6 +90,7 @@ class Writer:
 
     def _write(self) -> None:
         events = self._events(self._recorder.drain())
+        events += self._derive(events)
         self._look(events)
         self._backlog.add(events)
         if not self._backlog or time.monotonic() < self._retry_at:

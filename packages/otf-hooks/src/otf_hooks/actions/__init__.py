@@ -10,6 +10,7 @@ from otf_session.commands import Command, Outcome
 from .cancel import cancel
 from .evaluate import test, validate
 from .extend import extend
+from .health import health
 from .load_checkpoint import load_checkpoint, reset
 from .note import note
 from .outcomes import Pending
@@ -39,6 +40,7 @@ _ACTIONS: Dict[type, Callable[[Engine, Any], Union[Outcome, Pending]]] = {
     commands.Extend: extend,
     commands.Note: note,
     commands.Prove: prove,
+    commands.CheckHealth: health,
 }
 
 

@@ -17,6 +17,8 @@ def extend(engine: Engine, command: Extend) -> Outcome:
     limits = engine.front.limits
     if engine.gate.is_stopping:
         return Refused(reason="The run is stopping.")
+    if limits.fixed_because:
+        raise NotPossible(limits.fixed_because)
     if command.epochs < 0 or command.steps < 0 or not (command.epochs or command.steps):
         raise NotPossible("Say by how many epochs or steps, at least 1, to extend the run.")
     if command.epochs and limits.max_epochs is None:

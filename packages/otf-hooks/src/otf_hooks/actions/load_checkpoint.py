@@ -6,11 +6,8 @@ from typing import TYPE_CHECKING
 
 from otf_session.commands import Applied, LoadCheckpoint, Outcome, Refused, Reset
 from otf_session.events import CheckpointSaved
-from otf_session.queries import run_summaries
 from otf_session.results import Rewinding
-from otf_session.store import SessionReader
 
-from .. import checkpoint
 from ..naming import free_name
 
 if TYPE_CHECKING:
@@ -23,7 +20,7 @@ def load_checkpoint(engine: Engine, command: LoadCheckpoint) -> Outcome:
         return Refused(reason="The run is stopping.")
     # One that is being written now may be the one that is asked for.
     engine.keeper.flush()
-    saved = engine.keeper.find(command.checkpoint, engine.run)
+    saved = engine.find_checkpoint(command.checkpoint, engine.run)
     return _go_to(engine, saved, as_new_run=command.as_new_run, name=command.run)
 
 
@@ -32,15 +29,17 @@ def reset(engine: Engine, command: Reset) -> Outcome:
     if engine.gate.is_stopping:
         return Refused(reason="The run is stopping.")
     engine.keeper.flush()
-    saved = engine.keeper.find(_initial(engine), engine.run)
+    saved = engine.find_checkpoint(_initial(engine), engine.run)
     return _go_to(engine, saved, as_new_run=True, name=command.run)
 
 
 def _initial(engine: Engine) -> str:
     """The state before step 1 of this run, or of the run that it grew from."""
-    parents = {run.name: run.parents for run in _runs(engine)}
+    parents = {run.name: run.parents for run in engine.runs()}
+    kept = engine.peers.shared(engine.keeper.kept)
+    have_one = {saved.run for saved in kept if saved.label == "initial"}
     run = engine.run
-    while not any(saved.label == "initial" for saved in engine.keeper.kept(run)):
+    while run not in have_one:
         if not parents.get(run):
             break
         run = parents[run][0]
@@ -48,11 +47,11 @@ def _initial(engine: Engine) -> str:
 
 
 def _go_to(engine: Engine, saved: CheckpointSaved, *, as_new_run: bool, name: str) -> Outcome:
-    state = checkpoint.load(engine.keeper.path(saved), saved.sha256)
+    state = engine.load(saved)
     engine.parking.bring_back()
     left_run, left_step = engine.run, engine.step
     # The writer may not yet have stored how far the run has come, or that it began.
-    steps = {**{run.name: run.step for run in _runs(engine)}, left_run: left_step}
+    steps = {**{run.name: run.step for run in engine.runs()}, left_run: left_step}
     run = free_name(name or saved.run, steps) if as_new_run else saved.run
     findings = engine.move_to(
         saved,
@@ -80,8 +79,3 @@ def _go_to(engine: Engine, saved: CheckpointSaved, *, as_new_run: bool, name: st
             findings=findings,
         ),
     )
-
-
-def _runs(engine: Engine) -> list:  # type: ignore[type-arg]
-    with SessionReader(engine.store.folder) as reader:
-        return run_summaries(reader.database)

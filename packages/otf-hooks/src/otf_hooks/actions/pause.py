@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Optional
+from typing import TYPE_CHECKING, Any, List
 
 from otf_session.commands import Applied, Outcome, Pause, Refused
 from otf_session.results import Released
@@ -21,9 +21,10 @@ def pause(engine: Engine, command: Pause) -> Outcome:
         return _hold_long(engine)
     if engine.gate.is_paused and not (command.release and engine.parking.is_empty):
         return Refused(reason=f"The run is already paused, at step {engine.step}.")
+    tensors = engine.front.tensors() if command.release else None
     if not engine.gate.is_paused:
         engine.pause("paused by a person")
-    released = _release(engine) if command.release else None
+    released = _release(engine, tensors) if tensors is not None else None
     message = f"Paused at step {engine.step}."
     if released is not None:
         message += f" {_told(released)}"
@@ -37,8 +38,7 @@ def _hold_long(engine: Engine) -> Outcome:
     return Applied(step=engine.step, message=f"Held at step {engine.step}, in the midst of a scan.")
 
 
-def _release(engine: Engine) -> Optional[Released]:
-    tensors = engine.front.tensors()
+def _release(engine: Engine, tensors: List[Any]) -> Released:
     devices = sorted({str(tensor.device) for tensor in tensors if not tensor.is_cpu})
     parked = engine.parking.park(tensors)
     return Released(device=", ".join(devices), moved=parked.moved, freed=parked.freed)

@@ -16,11 +16,9 @@ from typing import List, NamedTuple, Optional, Protocol
 
 from otf_session.events import RunState
 from otf_session.home import Home
-from otf_session.queries import run_summaries
 from otf_session.resume import How, ResumeOrder, take_order
-from otf_session.store import SessionReader
 
-from .. import console
+from .. import distributed
 from ..assembly import open_engine
 from ..engine import Engine
 from ..front import Front, Verdict
@@ -68,18 +66,26 @@ class Lifecycle:
     ) -> None:
         self._options = options
         self._tunables = tunables
-        self._order: Optional[ResumeOrder] = take_order()
+        peers = distributed.join(averages=options.reduce_metrics)
+        # Taken by every process, so that none has it twice; the first one's is carried out.
+        order = take_order()
+        self._order: Optional[ResumeOrder] = peers.shared(lambda: order)
         self._resumption: Optional[Resumption] = None
         self._front: Optional[Front] = None
-        self.engine: Engine = open_engine(
-            project=options.project,
-            home=Home.find(),
-            folder=folder if self._order is None else Path(self._order.folder),
-            address=options.address,
-            checkpoints=options.checkpoints,
-            keep=options.ckpt_keep,
-            guards=options.watching,
-            stall_after=options.stall_after,
+        begun = folder if self._order is None else Path(self._order.folder)
+        self.engine: Engine = distributed.open_on_each(
+            peers,
+            lambda: open_engine(
+                project=options.project,
+                home=Home.find(),
+                folder=begun,
+                address=options.address,
+                checkpoints=options.checkpoints,
+                keep=options.ckpt_keep,
+                guards=options.watching,
+                stall_after=options.stall_after,
+                peers=peers,
+            ),
         )
 
     @property
@@ -106,9 +112,10 @@ class Lifecycle:
         assert self._front is not None
         engine.start(self._front)
         engine.saving.every(options.ckpt_every_steps, options.ckpt_every_minutes)
+        engine.checkups.begin(options.checkups)
         if self._resumption is None:
             self._tunables.reset()
-            engine.start_run(free_name(name, self._run_names()))
+            engine.start_run(free_name(name, self._run_names()), step=engine.step)
             engine.save("initial")
         else:
             resume(engine, self._resumption, name)
@@ -116,7 +123,7 @@ class Lifecycle:
         engine.limits_changed()
         engine.assess()
         self._tunables.on_registered = engine.declare_hyperparameters
-        console.say(
+        engine.say(
             f"recording run '{engine.run}' in session {engine.store.id}; "
             "`otf serve --open` shows it."
         )
@@ -170,7 +177,7 @@ class Lifecycle:
 
     def _stay(self, again: Again) -> bool:
         """Linger after the end; True where the person wants as much training again."""
-        console.say(
+        self.engine.say(
             "training is done and a dashboard is open, so the script stays, paused: resume there "
             f"to train another {again}, stop there or press Ctrl-C to end it."
         )
@@ -180,8 +187,7 @@ class Lifecycle:
             return False
 
     def _run_names(self) -> List[str]:
-        with SessionReader(self.engine.store.folder) as reader:
-            return [run.name for run in run_summaries(reader.database)]
+        return [run.name for run in self.engine.runs()]
 
 
 def _nothing() -> None:

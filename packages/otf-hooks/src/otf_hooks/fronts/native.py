@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence, TypeVar, Union
+from typing import Any, Dict, Mapping, Optional, Sequence, TypeVar, Union
 
 from otf_session.address import DEFAULT_HOST
 from otf_session.commands import Value
 from otf_session.events import RunState
-from otf_session.queries import run_summaries
-from otf_session.store import SessionReader
 
 from .. import console, randomness
 from ..engine import Engine
@@ -19,6 +17,7 @@ from ..guards import Guard, needs_gradients
 from ..hyperparameters import Hyperparameters, Tunables
 from ..limits import Limits
 from ..loaders import Loader
+from ..meters.telemetry import telemetry_for
 from ..position import steps_per_epoch
 from . import steps
 from .lifecycle import Again, Lifecycle
@@ -71,6 +70,12 @@ class Trainer:
             default a warning where the loss is not finite. An empty list watches nothing.
         stall_after: Seconds without any movement that count as a stall, which is reported with
             the stack of the training thread; by default it depends on the phase.
+        health: Every how many steps each check of health is made, such as `{"numerics": 1000}`;
+            see `otf ctl health`.
+        telemetry_budget: The share of step time that may go into figures that are sampled: norms of
+            gradients and weights, the size of updates, zeros in activations. 0 samples none.
+        reduce_metrics: With several processes, record each step's metrics as means over all of
+            them; by default those of rank 0 are recorded.
     """
 
     def __init__(
@@ -91,6 +96,9 @@ class Trainer:
         ckpt_every_minutes: Optional[float] = 10.0,
         guards: Optional[Sequence[Guard]] = None,
         stall_after: Optional[float] = None,
+        health: Optional[Mapping[str, int]] = None,
+        telemetry_budget: float = 0.01,
+        reduce_metrics: bool = False,
     ) -> None:
         self._options = RunOptions(
             project=project,
@@ -104,6 +112,9 @@ class Trainer:
             ckpt_every_minutes=ckpt_every_minutes,
             guards=guards,
             stall_after=stall_after,
+            health=health,
+            reduce_metrics=reduce_metrics,
+            telemetry_budget=telemetry_budget,
         )
         check_count("max_epochs", max_epochs)
         check_count("max_steps", max_steps)
@@ -253,6 +264,7 @@ class Trainer:
         finally:
             # With it go a loader's workers, where training ended in the midst of an epoch.
             loop.position.close()
+            loop.telemetry.close()
             self._engine = None
         return _result(engine, ending.state)
 
@@ -278,6 +290,13 @@ class Trainer:
             limits=limits,
             hyperparameters=hyperparameters,
             watch_gradients=needs_gradients(self._options.watching),
+            telemetry=telemetry_for(
+                setup.model,
+                [setup.optimizer],
+                # Each process would sample at another step, and the others would wait for it.
+                share=self._options.telemetry_budget if engine.peers.rank == 0 else 0.0,
+                warn=engine.warn,
+            ),
         )
 
 
@@ -292,8 +311,7 @@ def _check_watched(guards: Sequence[Guard], val_loader: Any) -> None:
 
 
 def _result(engine: Engine, state: RunState) -> FitResult:
-    with SessionReader(engine.store.folder) as reader:
-        latest = {run.name: run.latest for run in run_summaries(reader.database)}
+    latest = {run.name: run.latest for run in engine.runs()}
     return FitResult(
         session=engine.store.id,
         folder=engine.store.folder,
@@ -302,5 +320,5 @@ def _result(engine: Engine, state: RunState) -> FitResult:
         step=engine.step,
         epoch=engine.epoch,
         metrics=latest.get(engine.run, {}),
-        checkpoint=engine.saving.final_path,
+        checkpoint=engine.peers.shared(lambda: engine.saving.final_path),
     )

@@ -8,10 +8,12 @@ from typing import Any, Dict, List, Mapping, Optional
 import torch
 
 from .. import randomness
+from ..distributed.sharding import ShardedState, as_sharded, is_sharded, own_part
 from ..errors import CheckpointError
 from ..fitting import check_groups, check_tensors
 from ..hyperparameters import Hyperparameters
 from ..snapshot import is_plain
+from ..wrappers import Names, check_can_be_taken_apart, parallel_parts
 
 
 class TrainingState:
@@ -42,26 +44,40 @@ class TrainingState:
         self._hyperparameters = hyperparameters
         self._own = own
         self._known = set(own) if own is not None else set()
+        self._names = Names(model)
+        self._sharded = ShardedState(model, optimizer) if is_sharded(model) else None
+
+    @property
+    def is_sharded(self) -> bool:
+        """Whether this process has only a part of the model, so that all must capture it together."""
+        return self._sharded is not None
 
     def capture(self) -> Dict[str, Any]:
-        """The state as the next step will find it, by reference."""
-        model = self._model
-        weights = model.state_dict()
+        """The state as the next step will find it, by reference.
+
+        Of a sharded model it is the whole one, on rank 0 alone.
+        """
+        model, names = self._model, self._names
+        check_can_be_taken_apart(model)
+        persistent = names.state_of(model)
         state: Dict[str, Any] = {
-            "model": weights,
-            "buffers": {n: b for n, b in model.named_buffers() if n not in weights},
-            "eval_modules": [name for name, part in model.named_modules() if not part.training],
-            "frozen": [name for name, part in model.named_parameters() if not part.requires_grad],
-            "optimizer": self._optimizer.state_dict(),
+            "model": persistent if self._sharded is None else self._sharded.model(),
+            "buffers": {n: b for n, b in names.buffers(model) if n not in persistent},
+            "eval_modules": names.in_eval_mode(model),
+            "frozen": [name for name, each in names.parameters(model) if not each.requires_grad],
+            "optimizer": self._optimizer_state(),
             "scheduler": self._scheduler_state(),
             "scaler": self._scaler.state_dict(),
             "loss_fn": self._loss.state_dict() if self._loss is not None else None,
             "hyperparameters": self._hyperparameters.state(),
         }
+        if any(not part.broadcast_buffers for part in parallel_parts(model)):
+            # Each process has its own.
+            state["own_buffers"] = dict(names.buffers(model))
         if self._own is not None:
             state["gradients"] = {
-                name: parameter.grad
-                for name, parameter in model.named_parameters()
+                name: own_part(parameter.grad)
+                for name, parameter in names.parameters(model)
                 if parameter.grad is not None
             }
             state["own"] = dict(self._kept_by_script().items())
@@ -69,7 +85,7 @@ class TrainingState:
 
     def check(self, state: Mapping[str, Any], *, weights_only: bool = False) -> None:
         """Raise `CheckpointError` where a state does not fit; nothing is changed."""
-        check_tensors("model", self._model.state_dict(), state["model"])
+        check_tensors("model", self._names.state_of(self._model), state["model"])
         kept_loss = state.get("loss_fn")
         if self._loss is not None and kept_loss is not None:
             check_tensors("loss_fn", self._loss.state_dict(), kept_loss)
@@ -78,7 +94,7 @@ class TrainingState:
 
     def load_weights(self, state: Mapping[str, Any]) -> None:
         """Put the weights back, of the model and of a loss that learns, and nothing else."""
-        self._model.load_state_dict(state["model"])
+        self._load_model(state["model"])
         kept_loss = state.get("loss_fn")
         if self._loss is not None and kept_loss is not None:
             self._loss.load_state_dict(kept_loss)
@@ -87,8 +103,8 @@ class TrainingState:
         """Put everything back; raises `CheckpointError` where it does not fit."""
         self.check(state)
         try:
-            self._model.load_state_dict(state["model"])
-            self._optimizer.load_state_dict(state["optimizer"])
+            self._load_model(state["model"])
+            self._load_optimizer(state["optimizer"])
             if self._scheduler is not None and state["scheduler"] is not None:
                 self._scheduler.load_state_dict(state["scheduler"])
             if self._loss is not None and state["loss_fn"] is not None:
@@ -101,12 +117,14 @@ class TrainingState:
                 "Resume with the script it was made with."
             ) from error
         self._hyperparameters.load(state["hyperparameters"])
-        self._put_buffers(state["buffers"])
+        self._put_buffers({**state["buffers"], **state.get("own_buffers", {})})
         self._put_modes(state["eval_modules"], state["frozen"])
         gradients = state.get("gradients", {})
-        for name, parameter in self._model.named_parameters():
+        for name, parameter in self._names.parameters(self._model):
             gradient = gradients.get(name)
-            parameter.grad = None if gradient is None else gradient.to(parameter.device)
+            if gradient is not None:
+                gradient = as_sharded(gradient.to(parameter.device), parameter)
+            parameter.grad = gradient
         if self._own is not None:
             self._own.update(state.get("own", {}))
 
@@ -134,6 +152,29 @@ class TrainingState:
             found.update({id(v): v for v in values.values() if isinstance(v, torch.Tensor)})
         return list(found.values())
 
+    def _optimizer_state(self) -> Dict[str, Any]:
+        if self._sharded is not None:
+            return self._sharded.optimizer()
+        consolidate = getattr(self._optimizer, "consolidate_state_dict", None)
+        if callable(consolidate):
+            # A ZeroRedundancyOptimizer: each process has a part, until all bring theirs to rank 0.
+            consolidate(to=0)
+            if torch.distributed.get_rank() != 0:
+                return {}
+        return self._optimizer.state_dict()
+
+    def _load_model(self, state: Mapping[str, Any]) -> None:
+        if self._sharded is not None:
+            self._sharded.load_model(state)
+        else:
+            self._names.load_into(self._model, state)
+
+    def _load_optimizer(self, state: Mapping[str, Any]) -> None:
+        if self._sharded is not None:
+            self._sharded.load_optimizer(state)
+        else:
+            self._optimizer.load_state_dict(dict(state))
+
     def _scheduler_state(self) -> Any:
         if self._scheduler is None:
             return None
@@ -141,14 +182,14 @@ class TrainingState:
         return _without_functions(self._scheduler.state_dict())
 
     def _put_buffers(self, buffers: Mapping[str, torch.Tensor]) -> None:
-        for name, buffer in self._model.named_buffers():
+        for name, buffer in self._names.buffers(self._model):
             if name in buffers and buffers[name].shape == buffer.shape:
                 buffer.data.copy_(buffers[name])
 
     def _put_modes(self, in_eval: List[str], frozen: List[str]) -> None:
         for name, module in self._model.named_modules():
-            module.training = name not in in_eval
-        for name, parameter in self._model.named_parameters():
+            module.training = self._names.plain(name) not in in_eval
+        for name, parameter in self._names.parameters(self._model):
             if parameter.requires_grad is (name in frozen):
                 parameter.requires_grad_(name not in frozen)
 

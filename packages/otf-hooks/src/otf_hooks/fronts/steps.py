@@ -72,6 +72,7 @@ def default_training_step(setup: Setup, precision: Precision, clip: Optional[flo
     model, optimizer, loss_fn = setup.model, setup.optimizer, setup.loss_fn
     scaler = precision.scaler
     clear_gradients = _gradient_clearer(optimizer)
+    unit = torch.ones((), device=setup.device) if scaler.state_dict() else None
     assert loss_fn is not None
 
     def plain(batch: Any, state: Dict[str, Any]) -> Dict[str, Any]:
@@ -100,6 +101,9 @@ def default_training_step(setup: Setup, precision: Precision, clip: Optional[flo
             metrics["grad_norm"] = torch.nn.utils.clip_grad_norm_(model.parameters(), clip)
         scaler.step(optimizer)
         scaler.update()
+        if unit is not None:
+            # The scale of the next step, without asking the device for it.
+            metrics["loss_scale"] = scaler.scale(unit)
         return metrics
 
     # Two, and the usual batch in place: every statement of a step is paid for millions of times.

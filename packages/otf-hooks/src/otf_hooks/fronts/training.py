@@ -12,23 +12,26 @@ import functools
 import os
 import time
 import traceback
-from typing import Any, Callable, Dict, List, Mapping, Optional, Tuple
+from typing import Any, Callable, ContextManager, Dict, Iterator, List, Mapping, Optional, Tuple
 
 import torch
 
 from .. import randomness
 from ..batches import is_on, sample_count, tensors, to_device
 from ..engine import Engine
-from ..errors import DeviceMismatch, LoaderError, NotPossible
-from ..front import Evaluated, KeepGoing, Verdict
+from ..errors import CheckpointError, DeviceMismatch, LoaderError, NotPossible
+from ..front import Evaluated, KeepGoing, Probe, Verdict
 from ..hyperparameters import Hyperparameters
 from ..limits import Limits
-from ..loaders import Loader, keeps_its_place
+from ..loaders import Loader, keeps_its_place, set_epoch
+from ..meters.telemetry import AnyTelemetry, NoTelemetry
 from ..position import DataPosition
 from ..recorder import version_of
 from ..trace import Trace, Tracer
+from ..wrappers import without_parallel
 from .evaluation import Undisturbed, evaluate
 from .proving import retrain
+from .rehearsing import NativeRehearsal, rehearse
 from .setup import Setup
 from .state import TrainingState
 from .steps import Precision, Step, default_training_step, own_training_step
@@ -55,6 +58,7 @@ class TrainingLoop:
         limits: Limits,
         hyperparameters: Hyperparameters,
         watch_gradients: bool = False,
+        telemetry: Optional[AnyTelemetry] = None,
     ) -> None:
         self._engine = engine
         self._setup = setup
@@ -64,6 +68,7 @@ class TrainingLoop:
         self._test_after = test_after
         # A float16 scaler skips steps with infinite gradients by itself: they are its business.
         self._watch_gradients = watch_gradients and setup.amp_type is not torch.float16
+        self.telemetry: AnyTelemetry = NoTelemetry() if telemetry is None else telemetry
         self.limits = limits
         self.hyperparameters = hyperparameters
         self.phase = "between"
@@ -129,6 +134,10 @@ class TrainingLoop:
     def capture(self) -> Dict[str, Any]:
         """The whole state, by reference; during an evaluation, as it was before it."""
         engine = self._engine
+        if self._training.is_sharded and engine.peers.is_parted:
+            raise CheckpointError(
+                "A sharded model cannot be saved by one process alone, and the others are not there."
+            )
         calm = self._undisturbed
         random = randomness.capture() if calm is None else calm.random
         state = {
@@ -189,6 +198,7 @@ class TrainingLoop:
 
     def retrain(self, steps: int, keep_going: KeepGoing) -> List[Trace]:
         """Train so many steps twice from here, and leave everything as it was; both traces."""
+        self._check_whole()
         return retrain(self, steps, keep_going)
 
     def findings(self) -> List[str]:
@@ -201,6 +211,7 @@ class TrainingLoop:
 
     def tensors(self) -> List[torch.Tensor]:
         """Every tensor that training holds on the device."""
+        self._check_whole()
         return self._training.tensors()
 
     # What a proof needs
@@ -243,9 +254,55 @@ class TrainingLoop:
             self.hyperparameters.step_scheduler()
         tracer.after_scheduler()
 
+    # What a check of health needs
+
+    def probe(self) -> Probe:
+        """What is trained, with what and on what."""
+        setup, scaler = self._setup, self._precision.scaler
+        return Probe(
+            model=setup.model,
+            optimizers=[setup.optimizer],
+            loader=setup.train_loader,
+            val_loader=setup.val_loader,
+            device=setup.device,
+            amp_type=setup.amp_type,
+            scaler=scaler if scaler.state_dict() else None,
+        )
+
+    def rehearse(self) -> ContextManager[NativeRehearsal]:
+        """Train on trial; afterwards everything is as before."""
+        self._check_whole()
+        return rehearse(self)
+
+    def read_again(self, back: int) -> ContextManager[Iterator[Any]]:
+        """The batches of the newest epoch (0) or of the one before (1), from its first."""
+        return self.position.read_again(back)
+
+    def left_out(self) -> List[str]:
+        """What the script keeps in its step's state and cannot be put back, as sentences."""
+        return self._training.left_out()
+
+    def on_device(self, loaded: Any) -> Any:
+        """A batch where the model is."""
+        move = self._mover(loaded)
+        return loaded if move is None else move(loaded)
+
+    def train_on_trial(self, batch: Any, number: int) -> Mapping[str, Any]:
+        """Train the `number`-th step from here, on a batch that was moved; its metrics."""
+        self._step_state["step"] = self._engine.step + number
+        # Without its scheduler: one that is at its end could not be stepped.
+        return self._training_step(batch, self._step_state)
+
     @property
     def _steps_scheduler_by_step(self) -> bool:
         return self._setup.scheduler is not None and self._setup.scheduler_interval == "step"
+
+    def _check_whole(self) -> None:
+        if self._training.is_sharded:
+            raise NotPossible(
+                "The model is sharded over the processes, and what this needs is all of it on each. "
+                "Saving, going back and evaluating are possible."
+            )
 
     # The phases
 
@@ -258,6 +315,7 @@ class TrainingLoop:
         if self.limits.is_reached(*self._done()):
             self.phase = "test" if self._test_after else "end"
             return Verdict.GO_ON
+        set_epoch(self._setup.train_loader, engine.epoch)
         self.position.begin_epoch(engine.epoch + 1, engine.step)
         engine.start_epoch(engine.epoch + 1)
         self.phase = "train"
@@ -270,27 +328,33 @@ class TrainingLoop:
         step_once, by_step = self._training_step, self._steps_scheduler_by_step
         groups = self._setup.optimizer.param_groups
         plain_values = len(groups) == 1 and not self._watch_gradients
+        before_step, after_step = self.telemetry.before_step, self.telemetry.after_step
         if self.limits.are_steps_done(engine.step):
             return self._cut_short()
         first = True
         move = None
         began = time.perf_counter()
         for loaded in self.position.batches():
+            waited = time.perf_counter() - began
             if first:
                 first, move = False, self._mover(loaded)
             batch = loaded if move is None else move(loaded)
             state["step"] = engine.step
+            before_step()
             self._in_step = True
             metrics = step_once(batch, state)
+            sampled = after_step()
             values = {"lr": groups[0]["lr"], **metrics} if plain_values else self._more(metrics)
+            if sampled:
+                values = {**sampled, **values}
             if by_step:
                 self.hyperparameters.step_scheduler()
             engine.step += 1
             self._in_step = False
             now = time.perf_counter()
-            record(run, engine.step, values, now - began, sample_count(batch))
+            record(run, engine.step, values, now - began, sample_count(batch), waited)
             # Let go now: a loss that lives through the next step keeps its graph's memory.
-            del metrics, values
+            del metrics, values, sampled
             began = now
             if not is_quiet() or engine.step >= agenda.next_step:
                 verdict = engine.safe_point()
@@ -409,8 +473,11 @@ class TrainingLoop:
     def _evaluate(self, split: str, loader: Loader, keep_going: KeepGoing) -> Optional[Evaluated]:
         label = _LABELS[split]
         outer = self._undisturbed
-        calm = Undisturbed(self._setup.model, self.position)
+        calm = Undisturbed(self._setup.model, self.position, self._engine.peers)
         self._undisturbed = outer or calm
+        # What waits for the other processes in every forward pass would wait for ever where one of
+        # them has fewer batches.
+        self._step_state["model"] = without_parallel(self._setup.model)
         try:
             with calm:
                 return evaluate(
@@ -422,9 +489,12 @@ class TrainingLoop:
                     device=self._setup.device,
                     prefix=f"{label}_",
                     keep_going=keep_going,
+                    rounds=self._engine.rounds(),
+                    keeps_step=self._training.is_sharded,
                 )
         finally:
             self._undisturbed = outer
+            self._step_state["model"] = self._setup.model
 
     def _make_training_step(self) -> Step:
         if self._own_step is not None:

@@ -1,0 +1,82 @@
+"""Evaluation in the midst of training: what it was before, and is again afterwards."""
+
+from __future__ import annotations
+
+import contextlib
+from typing import Any, ContextManager, Dict, List
+
+import torch
+
+from ... import randomness
+from .place import LightningPlace
+from .state import cloned, eval_modules, metric_states, put_metric_states, put_modes
+
+
+class Calm:
+    """How training was before an evaluation; as a context, all of it is put back afterwards.
+
+    Generators, the loaders' own included, each part's mode, gradients, and what metrics had
+    gathered, are what they were. Without the context it only remembers.
+    """
+
+    def __init__(self, module: torch.nn.Module, place: LightningPlace) -> None:
+        self._module = module
+        self._place = place
+        #: Whether training was put somewhere else meanwhile.
+        self.is_moved = False
+        self._stack = contextlib.ExitStack()
+        #: What a checkpoint that is made meanwhile holds.
+        self.random = randomness.capture()
+        self.eval_modules: List[str] = eval_modules(module)
+        self.metrics: Dict[str, Any] = cloned(metric_states(module))
+        self.gradients: Dict[str, torch.Tensor] = {
+            name: parameter.grad
+            for name, parameter in module.named_parameters()
+            if parameter.grad is not None
+        }
+
+    def moved(self) -> None:
+        """Training was put somewhere else meanwhile: what it is there stays so."""
+        self.is_moved = True
+
+    def undisturbed(self) -> ContextManager[None]:
+        """Draw what you like inside: all generators are afterwards as they were."""
+        return self._place.undisturbed()
+
+    def __enter__(self) -> None:
+        self._modes = [(part, part.training) for part in self._module.modules()]
+        self._stack.enter_context(self._place.undisturbed())
+
+    def __exit__(self, *_: object) -> None:
+        if self.is_moved:
+            with self._place.undisturbed():
+                self._stack.close()
+            return
+        for part, training in self._modes:
+            part.training = training
+        for name, parameter in self._module.named_parameters():
+            parameter.grad = self.gradients.get(name)
+        put_metric_states(self._module, self.metrics)
+        self._stack.close()
+
+
+def end_quietly(trainer: Any, calm: Calm) -> None:
+    """End a validation of Lightning's that was left, so that the next begins without its sums."""
+    module, loop = trainer.lightning_module, trainer.fit_loop.epoch_loop.val_loop
+    callbacks, loggers = trainer.callbacks, trainer.loggers
+    # Where training was put elsewhere meanwhile, what it is there stays so.
+    in_eval = eval_modules(module) if calm.is_moved else calm.eval_modules
+    metrics = cloned(metric_states(module)) if calm.is_moved else calm.metrics
+    monitored = dict(trainer.callback_metrics)
+    trainer.callbacks, trainer.loggers = [], []
+    try:
+        # A module's own hooks may not expect to be called here: nothing comes of it.
+        with calm.undisturbed(), contextlib.suppress(Exception), torch.no_grad():
+            loop.on_run_end()
+    finally:
+        trainer.callbacks, trainer.loggers = callbacks, loggers
+        trainer.training = True
+    put_modes(module, in_eval)
+    put_metric_states(module, metrics)
+    trainer.callback_metrics.clear()
+    trainer.callback_metrics.update(monitored)
