@@ -36,7 +36,7 @@ TEST_NEEDS = {
         *("lightning", "pytorch-lightning", "transformers", "accelerate"),
     ],
     "otf-serve": ["httpx", "hypothesis"],
-    "onthefly-ai": ["accelerate", "playwright", "scikit-learn"],
+    "onthefly-ai": ["accelerate", "lightning", "playwright", "scikit-learn", "transformers"],
 }
 
 
@@ -101,7 +101,8 @@ def lint(session: nox.Session) -> None:
 def types(session: nox.Session) -> None:
     """Check the types of all packages, strictly."""
     install(session, "onthefly-ai", editable=True)
-    pip_install(session, "mypy", "numpy", "types-PyYAML")
+    fronts = ["lightning", "pytorch-lightning", "transformers", "accelerate"]
+    pip_install(session, "mypy", "numpy", "types-PyYAML", *fronts)
     session.run("mypy", *(f"packages/{package}/src" for package in PACKAGES))
 
 

@@ -506,15 +506,3 @@ def test_a_reset_takes_everything_back_also_a_callbacks_memory():
     steered.trainer.callbacks.append(counts)
     steered.run()
     assert counts.batches == STEPS
-
-
-def test_several_processes_are_refused_before_they_train():
-    from otf_hooks.errors import TrainingError
-    from otf_hooks.fronts.lightning.callback import callback_class
-
-    class Many:
-        world_size = 2
-
-    callback = callback_class(L)("demo", "many")
-    with pytest.raises(TrainingError, match="uses 2 processes, and OnTheFly steers one"):
-        callback.setup(Many(), None, "fit")

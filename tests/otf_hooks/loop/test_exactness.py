@@ -21,7 +21,9 @@ from otf_session.commands import (
     Validate,
 )
 from otf_session.events import CheckpointSaved, CommandChanged, Rewound
+from otf_session.resume import How, find_order, parse_target
 
+from ..forked import Forked
 from ..record import of, series, summary
 from ..scenarios import ROOT
 from .scenarios import SCENARIOS, Steered, bare, make
@@ -134,21 +136,34 @@ def train(*words, resume=None):
     )
 
 
+@pytest.fixture(scope="module")
+def script():
+    """The scenarios in processes of their own, which need not import torch each time."""
+    forked = Forked("tests.otf_hooks.loop.scenarios")
+    yield forked
+    forked.close()
+
+
+def resumed(home, target):
+    return find_order(home, parse_target(target), How.SAME_RUN).environment()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
 @pytest.mark.parametrize("name", _KILLED)
-def test_killed_and_resumed_twice(name, tmp_path):
+def test_killed_and_resumed_twice(name, script, home, tmp_path):
     needed(name)
     first, second, _, steps = moments(name)
     wanted = expected(name)
     out = tmp_path / "weights.pt"
-    done = train(name, out, f"{first}=save", f"{first + 1}=kill")
+    done = script.run(name, out, f"{first}=save", f"{first + 1}=kill")
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert summary().state.value == "lost"
-    done = train(name, out, f"{second}=save", f"{second + 1}=kill", resume=["latest"])
+    kill_again = (f"{second}=save", f"{second + 1}=kill")
+    done = script.run(name, out, *kill_again, **resumed(home, "latest"))
     assert done.returncode == -signal.SIGKILL, done.stderr
     saved = [event.step for event in of(CheckpointSaved) if event.label == "saved"]
     assert saved == [first, second]
-    done = train(name, out, resume=[f"latest:baseline@{second}"])
+    done = script.run(name, out, **resumed(home, f"latest:baseline@{second}"))
     assert done.returncode == 0, done.stderr
     assert "not exact" not in done.stderr
     assert_same(torch.load(out, weights_only=True), wanted)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 
@@ -29,7 +27,6 @@ from otf_session.resume import How, find_order, parse_target
 from transformers import EarlyStoppingCallback
 
 from ..record import of, series, summary
-from ..scenarios import ROOT
 from .trainers import SCENARIOS, STEPS, STEPS_PER_EPOCH, Sentences, Steered, Texts, bare, weights
 
 #: In the midst of two epochs; where the Trainer evaluates; at an epoch's end.
@@ -148,22 +145,15 @@ def test_resumed_after_a_failure(name, home, monkeypatch):
     assert steered.output.global_step == STEPS
 
 
-def test_resumed_where_it_was_killed(home, tmp_path):
+@pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
+def test_resumed_where_it_was_killed(home, script, tmp_path):
     out = tmp_path / "weights.pt"
-    done = train("dropout", out, f"{EVALUATED}=save", f"{SECOND + 1}=kill")
+    done = script.run("dropout", out, f"{EVALUATED}=save", f"{SECOND + 1}=kill")
     assert done.returncode == -signal.SIGKILL, done.stderr
     order = find_order(home, parse_target("latest"), How.SAME_RUN)
-    done = train("dropout", out, **order.environment())
+    done = script.run("dropout", out, **order.environment())
     assert done.returncode == 0, done.stderr
     assert_same(torch.load(out), expected("dropout"))
-
-
-def train(name, out, *plan, **variables):
-    command = [sys.executable, "-m", "tests.otf_hooks.transformers.trainers", name, str(out), *plan]
-    environment = {**os.environ, **variables}
-    return subprocess.run(
-        command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False
-    )
 
 
 def test_nothing_is_left_in_the_folders_of_a_run():

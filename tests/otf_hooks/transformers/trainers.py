@@ -262,9 +262,18 @@ def kill(engine: Any) -> None:
 def main() -> None:
     name, out, *plan = sys.argv[1:]
     steered = Steered(SCENARIOS[name])
+
+    def fail(model: Any, args: Any) -> None:
+        raise ValueError("a bad batch")
+
+    def spoil(engine: Any) -> None:
+        """The next step fails in its forward pass."""
+        steered.trainer.model.register_forward_pre_hook(fail)
+
     for item in plan:
         step, _, action = item.partition("=")
-        steered.at(int(step), {"save": SaveCheckpoint(), "kill": kill}[action])
+        actions = {"save": SaveCheckpoint(), "kill": kill, "spoil": spoil}
+        steered.at(int(step), actions[action])
     torch.save(steered.run(), out)
 
 

@@ -230,6 +230,11 @@ class CheckpointKeeper:
                 # After a rewind the best so far may be worse than one of what was rewound.
                 if saved.label == "best" and saved.id != newest.id and _is_better(newest, saved):
                     self._remove(saved, f"{newest.id} is better")
+        if newest.label == "initial":
+            for saved in of_run:
+                # Made before the run's place in its data was known, which the newest one has.
+                if saved.label == "initial" and saved.id != newest.id and saved.step == newest.step:
+                    self._remove(saved, f"{newest.id} has the place in the data")
         ring = [saved for saved in of_run if not saved.pinned]
         for saved in ring[: max(0, len(ring) - self._keep)]:
             self._remove(saved, f"{self._keep} newer ones are kept")

@@ -36,6 +36,18 @@ def restore(state: Dict[str, Any]) -> None:
         torch.cuda.set_rng_state_all(state["cuda"])
 
 
+def are_same(one: Dict[str, Any], other: Dict[str, Any]) -> bool:
+    """Whether two states that `capture` gave are the same, in what both have."""
+    if one["python"] != other["python"] or not torch.equal(one["torch"], other["torch"]):
+        return False
+    if "numpy" in one and "numpy" in other:
+        (_, keys, *rest), (_, other_keys, *other_rest) = one["numpy"], other["numpy"]
+        if rest != other_rest or keys.tobytes() != other_keys.tobytes():
+            return False
+    both = zip(one.get("cuda", []), other.get("cuda", []))
+    return all(torch.equal(first, second) for first, second in both)
+
+
 def as_plain(state: Dict[str, Any]) -> Dict[str, Any]:
     """What `capture` gave, as tensors and plain values."""
     version, internal, gauss = state["python"]

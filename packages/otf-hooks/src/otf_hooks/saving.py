@@ -21,6 +21,8 @@ class Saving:
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._steps: Optional[int] = None
+        #: The step at which one was made by steps last, or from which they are counted.
+        self._made: Optional[int] = None
         self._final: Union[CheckpointSaved, str, None] = None
         self._answers: List[Callable[[Outcome], None]] = []
         #: Where the state was saved at an end that nobody wished for.
@@ -34,10 +36,17 @@ class Saving:
             self._engine.keeper.remind(60.0 * minutes, lambda: desk.post(SaveIsDue()))
 
     def plan(self) -> None:
-        """Put the next checkpoint by steps on the agenda."""
-        steps, done = self._steps, self._engine.step
-        due = None if steps is None else (done // steps + 1) * steps
-        self._engine.agenda.put("save", due, self._as_planned)
+        """Put the next checkpoint by steps on the agenda; also after the run was put elsewhere."""
+        steps, step = self._steps, self._engine.step
+        if steps is None:
+            return
+        # What is due at this very step, and not made yet, stays due.
+        before = step if self._made is None else min(step, self._made)
+        if _next(before, steps) < step:
+            # Put ahead of it, the run has not trained there.
+            before = step
+        self._made = before
+        self._engine.agenda.put("save", _next(before, steps), self._as_planned)
 
     def final(self) -> None:
         """Save the state at the end of training; whoever asked for the end is told of it."""
@@ -79,12 +88,23 @@ class Saving:
         self._final = outcome
 
     def _as_planned(self) -> None:
-        self.periodic()
+        self._made = self._engine.step
+        # Also where a pause was due at the same step, which training has come to all the same.
+        self._save_in_turn()
         self.plan()
 
     def periodic(self) -> None:
-        """Save, in its turn."""
+        """Save by the clock: not while the run is held, when nothing has changed."""
+        if not self._engine.gate.is_paused:
+            self._save_in_turn()
+
+    def _save_in_turn(self) -> None:
         engine = self._engine
         # One that cannot be written as fast as they come is left out, rather than piled up.
-        if not engine.gate.is_paused and not engine.peers.shared(lambda: engine.keeper.is_busy):
+        if not engine.peers.shared(lambda: engine.keeper.is_busy):
             engine.save("periodic")
+
+
+def _next(step: int, every: int) -> int:
+    """The first multiple of `every` behind `step`."""
+    return (step // every + 1) * every

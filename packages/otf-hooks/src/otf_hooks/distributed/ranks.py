@@ -19,7 +19,7 @@ from .inbox import SharedInbox
 T = TypeVar("T")
 
 #: What is the same on every process, because they train one model; too large to be compared.
-_SAME = ("model", "optimizer")
+_SAME = ("model", "optimizer", "optimizers")
 
 
 class Ranks:

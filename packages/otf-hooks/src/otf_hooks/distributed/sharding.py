@@ -18,7 +18,7 @@ def is_sharded(model: torch.nn.Module) -> bool:
     """Whether any parameter is only a part on this process."""
     # Where nobody has imported it, there are none. Older versions of torch have it elsewhere.
     homes = [sys.modules.get(f"torch.distributed.{name}") for name in ("tensor", "_tensor")]
-    kinds = [home.DTensor for home in homes if hasattr(home, "DTensor")]
+    kinds = [getattr(home, "DTensor") for home in homes if hasattr(home, "DTensor")]  # noqa: B009
     return any(isinstance(parameter, tuple(kinds)) for parameter in model.parameters())
 
 

@@ -58,6 +58,12 @@ def check(exam: Examination) -> None:
             raise NotPossible(
                 "There are too few batches left to measure. Ask again earlier in an epoch."
             )
+        if not any(timing.forward for timing in timings):
+            raise NotPossible(
+                "The steps of this training do not call the model as a whole (under Lightning, "
+                "training_step calls its parts), so that forward, backward and optimizer cannot be "
+                "told apart. step_time and data_wait are recorded at every step."
+            )
         exam.step(total, total)
         with randomness.preserved():
             trials = _tried(exam, rehearsal, batch, synchronize)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import functools
+import importlib
 from pathlib import Path
-from typing import Any, Dict, Optional, Sequence, Union
+from typing import Any, ClassVar, Dict, Mapping, Optional, Sequence, Tuple, Union
 
 from otf_session.address import DEFAULT_HOST
 from otf_session.commands import Value
 
-from ...errors import ArgumentError, NotPossible, TrainingError
+from ...engine import Engine
+from ...errors import ArgumentError, NotPossible
 from ...guards import Guard, needs_gradients
 from ...hyperparameters import Tunables
 from ...limits import Limits
+from ...meters.telemetry import AnyTelemetry, telemetry_for
 from ..lifecycle import Again, Lifecycle
 from ..options import RunOptions, check_count, check_run_name
 from . import namespaces
@@ -20,6 +23,7 @@ from .driver import LightningLoop
 from .evaluation import Evaluations
 from .place import begin
 from .rates import LightningHyperparameters, Optimizers
+from .several import check_strategy
 from .state import schedulers_of
 
 _CLIPS_ITSELF = (
@@ -58,7 +62,14 @@ class Steering:
         ckpt_every_minutes: Save the whole state every so many minutes; None saves none by time.
         guards: What watches the numbers; by default a warning where the loss is not finite.
         stall_after: Seconds without any movement that count as a stall.
+        health: Every how many steps each check of health is made, such as `{"numerics": 1000}`.
+        reduce_metrics: With several processes, record the means over all, and not rank 0's own.
+        telemetry_budget: The share of step time that may go into figures that are sampled: norms of
+            gradients and weights, and activations. 0 samples none.
     """
+
+    #: The packages whose trainers take it.
+    packages: ClassVar[Tuple[Any, ...]] = ()
 
     def __init__(
         self,
@@ -82,6 +93,9 @@ class Steering:
         ckpt_every_minutes: Optional[float] = 10.0,
         guards: Optional[Sequence[Guard]] = None,
         stall_after: Optional[float] = None,
+        health: Optional[Mapping[str, int]] = None,
+        reduce_metrics: bool = False,
+        telemetry_budget: float = 0.01,
     ) -> None:
         super().__init__()
         self._options = RunOptions(
@@ -96,6 +110,9 @@ class Steering:
             ckpt_every_minutes=ckpt_every_minutes,
             guards=guards,
             stall_after=stall_after,
+            health=health,
+            reduce_metrics=reduce_metrics,
+            telemetry_budget=telemetry_budget,
         )
         check_run_name(run_name)
         check_count("val_every_n_epochs", val_every_n_epochs)
@@ -136,17 +153,17 @@ class Steering:
         """The value that `name` has now: `default`, until a person changes it while it runs."""
         return self._tunables.get(name, default, low, high)
 
+    def __reduce__(self) -> Any:
+        """The class is made for the packages: processes that are spawned make it themselves."""
+        return _remade, (tuple(each.__name__ for each in self.packages), dict(vars(self)))
+
     # Hooks
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
         """Look whether this trainer can be steered."""
         if stage != "fit":
             return
-        if trainer.world_size > 1:
-            raise TrainingError(
-                f"This trainer uses {trainer.world_size} processes, and OnTheFly steers one. Train "
-                "with devices=1, or leave the callback out."
-            )
+        check_strategy(namespaces.of(trainer), trainer)
         namespaces.check_loops(trainer)
         # First of all, so that a batch's hooks of other callbacks find what was changed before it.
         trainer.callbacks = [self, *(one for one in trainer.callbacks if one is not self)]
@@ -199,6 +216,11 @@ class Steering:
         if self._loop is not None:
             self._loop.optimizer_steps()
 
+    def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+        """A validation begins."""
+        if self._loop is not None:
+            self._loop.validation_starts()
+
     def on_validation_batch_start(
         self, trainer: Any, pl_module: Any, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
@@ -247,7 +269,7 @@ class Steering:
     def _make_loop(self, training: Lifecycle, trainer: Any) -> LightningLoop:
         package = namespaces.of(trainer)
         optimizers = Optimizers(trainer.optimizers)
-        evaluations = Evaluations(package, trainer, **self._data)
+        evaluations = Evaluations(package, trainer, training.engine, **self._data)
         if self._test_after:
             try:
                 evaluations.check_test()
@@ -271,6 +293,14 @@ class Steering:
             before=self._before,
             mid_epoch=self._mid_epoch,
             watch_gradients=needs_gradients(self._options.watching),
+            telemetry=self._make_telemetry(training.engine, trainer),
+        )
+
+    def _make_telemetry(self, engine: Engine, trainer: Any) -> AnyTelemetry:
+        # Each process would sample at another step, and the others would wait for it.
+        share = self._options.telemetry_budget if engine.peers.rank == 0 else 0.0
+        return telemetry_for(
+            trainer.lightning_module, list(trainer.optimizers), share=share, warn=engine.warn
         )
 
 
@@ -278,7 +308,16 @@ class Steering:
 def callback_class(*packages: Any) -> Any:
     """`OnTheFlyCallback` for trainers of these packages."""
     bases = (Steering, *(package.Callback for package in packages))
-    return type("OnTheFlyCallback", bases, {"__doc__": Steering.__doc__, "__module__": __name__})
+    known = {"__doc__": Steering.__doc__, "__module__": __name__, "packages": packages}
+    return type("OnTheFlyCallback", bases, known)
+
+
+def _remade(packages: Tuple[str, ...], attributes: Dict[str, Any]) -> Any:
+    """The callback that was pickled."""
+    kind = callback_class(*(importlib.import_module(name) for name in packages))
+    callback = kind.__new__(kind)
+    vars(callback).update(attributes)
+    return callback
 
 
 def _again(trainer: Any) -> Again:

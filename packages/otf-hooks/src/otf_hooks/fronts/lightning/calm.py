@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any, ContextManager, Dict, List
+from typing import Any, ContextManager, Dict, List, Tuple
 
 import torch
 
 from ... import randomness
+from ...peers import Peers
 from .place import LightningPlace
 from .state import cloned, eval_modules, metric_states, put_metric_states, put_modes
 
@@ -16,12 +17,15 @@ class Calm:
     """How training was before an evaluation; as a context, all of it is put back afterwards.
 
     Generators, the loaders' own included, each part's mode, gradients, and what metrics had
-    gathered, are what they were. Without the context it only remembers.
+    gathered, are what they were. Without the context it only remembers. With several processes all
+    of them evaluate with rank 0's buffers, and have their own again afterwards.
     """
 
-    def __init__(self, module: torch.nn.Module, place: LightningPlace) -> None:
+    def __init__(self, module: torch.nn.Module, place: LightningPlace, peers: Peers) -> None:
         self._module = module
         self._place = place
+        self._peers = peers
+        self._own_buffers: List[Tuple[torch.Tensor, torch.Tensor]] = []
         #: Whether training was put somewhere else meanwhile.
         self.is_moved = False
         self._stack = contextlib.ExitStack()
@@ -46,6 +50,7 @@ class Calm:
     def __enter__(self) -> None:
         self._modes = [(part, part.training) for part in self._module.modules()]
         self._stack.enter_context(self._place.undisturbed())
+        self._take_buffers()
 
     def __exit__(self, *_: object) -> None:
         if self.is_moved:
@@ -54,10 +59,20 @@ class Calm:
             return
         for part, training in self._modes:
             part.training = training
+        for buffer, before in self._own_buffers:
+            buffer.data.copy_(before)
         for name, parameter in self._module.named_parameters():
             parameter.grad = self.gradients.get(name)
         put_metric_states(self._module, self.metrics)
         self._stack.close()
+
+    def _take_buffers(self) -> None:
+        buffers = list(self._module.buffers())
+        if self._peers.size == 1 or not buffers:
+            return
+        self._own_buffers = [(buffer, buffer.clone()) for buffer in buffers]
+        for buffer, first in zip(buffers, self._peers.shared(lambda: [b.cpu() for b in buffers])):
+            buffer.data.copy_(first)
 
 
 def end_quietly(trainer: Any, calm: Calm) -> None:

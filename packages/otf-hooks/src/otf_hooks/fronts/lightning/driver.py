@@ -10,16 +10,17 @@ end, inside the one call of `trainer.fit`. A step is a batch that was trained on
 from __future__ import annotations
 
 import time
-from typing import Any, Callable, Dict, List, Optional, Tuple
+from typing import Any, Callable, ContextManager, Dict, Iterator, List, Optional, Tuple
 
 import torch
 
 from ... import randomness
 from ...batches import sample_count
 from ...engine import Engine
-from ...front import Evaluated, KeepGoing, Verdict
+from ...front import Evaluated, KeepGoing, Probe, Rehearsal, Verdict
 from ...hyperparameters import Hyperparameters
 from ...limits import Limits
+from ...meters.telemetry import AnyTelemetry
 from ...recorder import version_of
 from ...trace import Trace, Tracer
 from . import counters, standing
@@ -29,6 +30,8 @@ from .measuring import Measuring
 from .place import LightningPlace, Reading
 from .proving import retrain
 from .rates import LightningHyperparameters, Optimizers
+from .rehearsing import rehearse
+from .several import Turns
 from .state import LightningState
 
 _IN_STEP = (
@@ -44,6 +47,7 @@ _RELOADED = (
     "The trainer loads its data anew every few epochs (reload_dataloaders_every_n_epochs): going back "
     "over such a place reads what was loaded last."
 )
+_AMP_TYPES = {"16-mixed": torch.float16, "bf16-mixed": torch.bfloat16}
 _ITERATOR_TAKEN = (
     "training_step takes the iterator (dataloader_iter), so that how many batches it has read is not "
     "known: going back into the midst of an epoch is not exact."
@@ -67,6 +71,7 @@ class LightningLoop:
         before: The global generators before Lightning read any data.
         mid_epoch: Lightning was resumed (`ckpt_path=`) inside an epoch.
         watch_gradients: Record the gradients' norm, for guards that look at it.
+        telemetry: Samples norms and activations around a step.
     """
 
     def __init__(
@@ -83,6 +88,7 @@ class LightningLoop:
         before: Dict[str, Any],
         mid_epoch: bool = False,
         watch_gradients: bool = False,
+        telemetry: Optional[AnyTelemetry] = None,
     ) -> None:
         self._engine = engine
         self._trainer = trainer
@@ -93,7 +99,10 @@ class LightningLoop:
         self.optimizers = optimizers
         self._evaluations = evaluations
         self._test_after = test_after
-        self._measuring = Measuring(trainer, optimizers, watch_gradients=watch_gradients)
+        self._measuring = Measuring(
+            trainer, optimizers, watch_gradients=watch_gradients, telemetry=telemetry
+        )
+        self._turns = Turns(engine)
         self.phase = "between"
         self._mid_epoch = mid_epoch
         self._training = LightningState(trainer, optimizers, hyperparameters)
@@ -153,6 +162,7 @@ class LightningLoop:
 
     def close(self) -> None:
         """Leave the optimizers as they were, however training has ended."""
+        self._measuring.close()
         self._rates.close()
 
     def is_whole_after(self, error: BaseException) -> bool:
@@ -199,6 +209,8 @@ class LightningLoop:
     def restore(self, state: Dict[str, Any]) -> List[str]:
         """Put training where `state` was captured; what could not be restored, as sentences."""
         self._training.restore(state)
+        # What is monitored was recorded when it was measured.
+        self._measuring.logged()
         has_means = self._loops.restore(state["loops"])
         findings = self.place.restore(state["data"])
         if self.place.is_under_way and not has_means and standing.has_epoch_means(self._trainer):
@@ -223,7 +235,7 @@ class LightningLoop:
     def evaluate(self, split: str, keep_going: KeepGoing) -> Optional[Evaluated]:
         """Evaluate the live weights through Lightning; None where it was broken off."""
         outer = self._calm
-        calm = Calm(self._module, self.place)
+        calm = Calm(self._module, self.place, self._engine.peers)
         self._calm = outer or calm
         try:
             with calm:
@@ -252,6 +264,41 @@ class LightningLoop:
         """Every tensor that training holds on the device."""
         return self._training.tensors()
 
+    # What a check of health needs
+
+    def probe(self) -> Probe:
+        """What is trained, with what and on what."""
+        trainer, reading = self._trainer, self.place.reading
+        scaler = getattr(trainer.precision_plugin, "scaler", None)
+        return Probe(
+            model=self._module,
+            optimizers=list(self.optimizers),
+            # Not `or`: a loader has a length, or none.
+            loader=reading if reading.only_loader is None else reading.only_loader,
+            val_loader=self._evaluations.validation_loader(),
+            device=trainer.strategy.root_device,
+            amp_type=_AMP_TYPES.get(trainer.precision),
+            scaler=scaler,
+        )
+
+    def rehearse(self) -> ContextManager[Rehearsal]:
+        """Train on trial, in the midst of an epoch; afterwards everything is as before."""
+        return rehearse(self, self._trainer)
+
+    def read_again(self, back: int) -> ContextManager[Iterator[Any]]:
+        """The batches of the newest epoch (0) or of the one before (1), from its first."""
+        return self.place.read_again(back)
+
+    def train_on_trial(self, epoch: Any) -> Any:
+        """Train a step by the loop over an epoch's batches, unrecorded and uncounted; its loss."""
+        with self._measuring.unrecorded(), self._rates.scheduler_steps():
+            try:
+                epoch.advance(self.fetcher)
+            except StopIteration:
+                # The module leaves this batch out.
+                return None
+        return self._measuring.loss()
+
     # What the callback hears
 
     def batch_started(self, batch: Any) -> None:
@@ -259,6 +306,7 @@ class LightningLoop:
         if self._tracer is not None:
             step = self._engine.step + self._traced + 1
             self._tracer.before_step(step, self.batch_indices(step), batch)
+        self._measuring.batch_started()
 
     def batch_ended(self, outputs: Any, batch: Any) -> None:
         """A batch was trained on."""
@@ -271,6 +319,11 @@ class LightningLoop:
         """An optimizer is about to step."""
         self._measuring.optimizer_steps()
 
+    def validation_starts(self) -> None:
+        """Lightning begins a validation of its own."""
+        if self._calm is not None:
+            self._turns.begin(self._trainer.num_val_batches)
+
     def validation_batch(self, batch: Any, *, is_begun: bool) -> None:
         """Lightning begins or has done a batch of its own validation: a safe point."""
         if self._calm is None:
@@ -279,6 +332,8 @@ class LightningLoop:
             self._validated += sample_count(batch)
             return
         self._engine.beats += 1
+        if not self._turns.take():
+            return
         self._verdict = self._engine.safe_point()
         if self._verdict is not Verdict.GO_ON:
             raise _Left
@@ -309,7 +364,7 @@ class LightningLoop:
             return False
         self._tracer, self._traced = tracer, number
         try:
-            with self._rates.scheduler_steps():
+            with self._measuring.unrecorded(), self._rates.scheduler_steps():
                 self._epoch.advance(self.fetcher)
         except StopIteration:
             return False
@@ -347,7 +402,8 @@ class LightningLoop:
         # Every statement in this loop is paid for at every step.
         engine, agenda = self._engine, self._engine.agenda
         self._open()
-        epoch, is_quiet = self._epoch, self._engine.is_quiet
+        epoch, is_quiet, measuring = self._epoch, self._engine.is_quiet, self._measuring
+        record = engine.recorder.record
         parameter, reads_ahead = self._watched_parameter, self.place.reads_ahead
         began = time.perf_counter()
         while not epoch.done:
@@ -356,6 +412,7 @@ class LightningLoop:
             if reads_ahead:
                 self.place.about_to_read()
             self._in_step = True
+            measuring.asked_at = began
             try:
                 with self._rates.scheduler_steps():
                     epoch.advance(self.fetcher)
@@ -368,7 +425,10 @@ class LightningLoop:
             engine.step += 1
             self._in_step = False
             now = time.perf_counter()
-            engine.record(self._measuring.of_step(), now - began, self._measuring.samples)
+            values, seconds = measuring.of_step(), now - began
+            record(engine.run, engine.step, values, seconds, measuring.samples, measuring.waited)
+            # Let go now: a loss that lives through the next step keeps its graph's memory.
+            del values
             if standing.is_validation_due(self._trainer):
                 self.phase = "validate"
                 return Verdict.GO_ON
@@ -386,7 +446,7 @@ class LightningLoop:
     def _validate(self) -> Verdict:
         """What Lightning does behind a batch where it may validate, as one or many safe points."""
         self._open()
-        calm = Calm(self._module, self.place)
+        calm = Calm(self._module, self.place, self._engine.peers)
         self._calm, self._validated = calm, 0
         try:
             with self._rates.scheduler_steps():
@@ -396,6 +456,7 @@ class LightningLoop:
             return self._verdict
         finally:
             self._calm = None
+        self._validated = sum(self._engine.peers.gathered(self._validated))
         if self._validated:
             self._record_validation()
         self.phase = "train"
@@ -452,7 +513,9 @@ class LightningLoop:
 
     def _record_validation(self) -> None:
         logged = self._measuring.logged()
-        values = {name: finite(float(value)) for name, value in logged.items()}
+        own = {name: finite(float(value)) for name, value in logged.items()}
+        # Not all of it need be reduced over the processes, and all of them save the best.
+        values = self._engine.peers.shared(lambda: own)
         self._engine.evaluated(Evaluated("validation", self._validated, values))
         score = values.get("val_loss")
         if score is not None and (self._best is None or score < self._best):

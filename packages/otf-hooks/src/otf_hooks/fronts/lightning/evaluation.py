@@ -15,11 +15,14 @@ from typing import Any, Dict, Iterator, Optional
 import torch
 
 from ...batches import sample_count
+from ...engine import Engine
 from ...errors import NotPossible
 from ...front import Evaluated, KeepGoing
 from .. import evaluation as plain
 from ..steps import validation_step
 from .logged import Logged
+from .place import flat
+from .several import Turns
 
 LABEL = "ONTHEFLY_TEST_LABEL"
 
@@ -35,13 +38,15 @@ class Evaluations:
     """Evaluates the module of a trainer that is in the midst of `fit`.
 
     Loaders come first from what was given, then from the data module, then from the module, and
-    for validation last from what the trainer itself validates on.
+    for validation last from what the trainer itself validates on. With several processes each
+    evaluates its share, and what is reduced over all is what the module has Lightning reduce.
     """
 
     def __init__(
         self,
         package: Any,
         trainer: Any,
+        engine: Engine,
         *,
         val_loader: Any = None,
         test_loader: Any = None,
@@ -50,10 +55,19 @@ class Evaluations:
     ) -> None:
         self._package = package
         self._trainer = trainer
+        self._peers = engine.peers
+        self._turns = Turns(engine)
+        self._rounds = engine.rounds
         self._given = {"validation": val_loader, "test": test_loader}
         self._datamodule = datamodule
         self._loss_fn = loss_fn
         self._tests = 0
+
+    def validation_loader(self) -> Any:
+        """What a validation on demand goes over, where it is one loader that is there."""
+        given = self._given["validation"]
+        loaders = flat(self._trainer.val_dataloaders if given is None else given)
+        return loaders[0] if len(loaders) == 1 else None
 
     def check_test(self) -> None:
         """Raise `NotPossible` where there is nothing to test on, or with."""
@@ -74,18 +88,19 @@ class Evaluations:
         self, split: str, source: Dict[str, Any], keep_going: KeepGoing
     ) -> Optional[Evaluated]:
         with _quiet(self._package):
-            watch = _watch_class(self._package)(split, keep_going)
+            watch = _watch_class(self._package)(self._turns, keep_going)
             evaluator = self._evaluator(watch)
             run = evaluator.test if split == "test" else evaluator.validate
             try:
                 run(self._trainer.lightning_module, verbose=False, **source)
             except _BrokenOff:
                 return None
-        if not watch.samples:
+        samples = sum(self._peers.gathered(watch.samples))
+        if not samples:
             raise NotPossible(f"The {split} data has no batch, or limit_{split}_batches is 0.")
         values = Logged().fresh(evaluator.callback_metrics)
         means = {name: finite(float(value)) for name, value in values.items()}
-        return Evaluated(split, watch.samples, means)
+        return Evaluated(split, samples, self._peers.shared(lambda: means))
 
     def _evaluator(self, watch: Any) -> Any:
         trainer = self._trainer
@@ -93,7 +108,7 @@ class Evaluations:
         on_gpu = device.type == "cuda"
         return self._package.Trainer(
             accelerator="gpu" if on_gpu else device.type,
-            devices=[device.index or 0] if on_gpu else 1,
+            **self._processes(on_gpu=on_gpu),
             precision=trainer.precision,
             logger=False,
             callbacks=[watch],
@@ -106,6 +121,22 @@ class Evaluations:
             inference_mode=False,
             default_root_dir=trainer.default_root_dir,
         )
+
+    def _processes(self, *, on_gpu: bool) -> Dict[str, Any]:
+        """The processes that evaluate: this one, or all that train, as they are."""
+        trainer = self._trainer
+        strategy = trainer.strategy
+        if self._peers.size == 1:
+            return {"devices": [strategy.root_device.index or 0] if on_gpu else 1}
+        return {
+            "strategy": self._package.strategies.DDPStrategy(
+                process_group_backend=strategy.process_group_backend
+            ),
+            "devices": trainer.device_ids if on_gpu else trainer.num_devices,
+            "num_nodes": trainer.num_nodes,
+            "plugins": [strategy.cluster_environment],
+            "use_distributed_sampler": _are_shared_out(trainer),
+        }
 
     def _plainly(self, split: str, loader: Any, keep_going: KeepGoing) -> Optional[Evaluated]:
         """A module without the step, with `loss_fn=`: the loss of its output."""
@@ -126,6 +157,7 @@ class Evaluations:
                 device=self._trainer.strategy.root_device,
                 prefix=f"{label}_",
                 keep_going=keep_going,
+                rounds=self._rounds(),
             )
 
     def _check_step(self, split: str) -> Optional[str]:
@@ -182,9 +214,13 @@ class Evaluations:
         trainer, module = self._trainer, self._trainer.lightning_module
         datamodules = [d for d in (self._datamodule, trainer.datamodule) if d is not None]
         owners = [(datamodule, datamodule.trainer) for datamodule in datamodules]
+        world = os.environ.get("WORLD_SIZE")
         try:
             yield
         finally:
+            if world is not None:
+                # A trainer that has ended takes it away.
+                os.environ["WORLD_SIZE"] = world
             module.trainer = trainer
             for datamodule, owner in owners:
                 datamodule.trainer = owner
@@ -200,11 +236,17 @@ def _watch_class(package: Any) -> Any:
     """The callback that counts samples and asks between two batches whether to go on."""
 
     class Watch(package.Callback):  # type: ignore[misc]
-        def __init__(self, split: str, keep_going: KeepGoing) -> None:
+        def __init__(self, turns: Turns, keep_going: KeepGoing) -> None:
             self.samples = 0
-            self._split = split
+            self._turns = turns
             self._keep_going = keep_going
             self._done = 0
+
+        def on_test_start(self, trainer: Any, module: Any) -> None:
+            self._turns.begin(trainer.num_test_batches)
+
+        def on_validation_start(self, trainer: Any, module: Any) -> None:
+            self._turns.begin(trainer.num_val_batches)
 
         def on_test_batch_start(self, trainer: Any, module: Any, batch: Any, *_: Any) -> None:
             self._begin(trainer.num_test_batches, batch)
@@ -213,8 +255,9 @@ def _watch_class(package: Any) -> Any:
             self._begin(trainer.num_val_batches, batch)
 
         def _begin(self, totals: Any, batch: Any) -> None:
-            total = sum(totals) if isinstance(totals, list) else totals
-            if not self._keep_going(self._done, int(total) if math.isfinite(total) else 0):
+            total = sum(totals)
+            known = int(total) if math.isfinite(total) else 0
+            if self._turns.take() and not self._keep_going(self._done, known):
                 raise _BrokenOff
             self._done += 1
             self.samples += sample_count(batch)
@@ -235,6 +278,12 @@ def _quiet(package: Any) -> Iterator[None]:
     finally:
         for logger, level in zip(loggers, levels):
             logger.setLevel(level)
+
+
+def _are_shared_out(trainer: Any) -> bool:
+    """Whether Lightning is to give each process a share of the data, as it does in training."""
+    samplers = [getattr(loader, "sampler", None) for loader in flat(trainer.train_dataloader)]
+    return all(isinstance(one, torch.utils.data.DistributedSampler) for one in samplers)
 
 
 def _is_overridden(name: str, instance: Any, base: Any) -> bool:

@@ -15,6 +15,7 @@ from ...assembly import Address, open_engine
 from ...engine import Engine
 from ...naming import free_name
 from ..options import RunOptions, check_run_name
+from .several import is_first
 
 _STATES = {
     "success": (RunState.FINISHED, ""),
@@ -27,7 +28,8 @@ class Recording:
     """A logger that writes what Lightning gives it into a session on this machine.
 
     A step is Lightning's step for loggers, and how often one comes is `log_every_n_steps`. Nothing
-    can be commanded: that is `OnTheFlyCallback`'s. A dashboard shows the run as it is written.
+    can be commanded: that is `OnTheFlyCallback`'s. A dashboard shows the run as it is written. Of
+    several processes the first one records.
 
     Args:
         project: What the runs belong to, for a person.
@@ -55,6 +57,8 @@ class Recording:
 
     def log_metrics(self, metrics: Mapping[str, float], step: Optional[int] = None) -> None:
         """Record what was measured at a step."""
+        if not is_first():
+            return
         engine = self._opened()
         engine.step = engine.step if step is None else int(step)
         epoch = metrics.get("epoch")
@@ -64,6 +68,8 @@ class Recording:
 
     def log_hyperparams(self, params: Any, *_: Any, **__: Any) -> None:
         """Add the hyperparameters to the log."""
+        if not is_first():
+            return
         known: Dict[str, Any] = dict(params) if isinstance(params, Mapping) else vars(params)
         for name, value in known.items():
             self._opened().log(f"{name} = {value}", logger="hyperparameters")

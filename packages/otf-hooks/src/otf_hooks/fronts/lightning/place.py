@@ -7,11 +7,14 @@ again from what is supposed, it must have drawn just what was drawn.
 
 from __future__ import annotations
 
+import contextlib
+import itertools
 from typing import Any, Dict, Iterator, List, Optional, cast
 
 import torch
 
 from ... import randomness, sources
+from ...errors import NotPossible
 from ...loaders import (
     Loader,
     batch_indices,
@@ -170,6 +173,39 @@ class LightningPlace(DataPosition):
         self._is_read_from = True
         return found
 
+    @contextlib.contextmanager
+    def read_again(self, back: int) -> Iterator[Iterator[Any]]:
+        """The batches of the newest epoch (0) or of the one before (1), from its first.
+
+        Generators and sources are afterwards as before. Raises `NotPossible` where that epoch's
+        beginning is not known, or where reading it would leave traces.
+        """
+        begin = (self._begin, self._begin_before)[back]
+        loader, reasons = self.reading.only_loader, self.findings()
+        if begin is None:
+            raise NotPossible("How that epoch began is not known any more.")
+        if loader is None or keeps_its_place(loader) or reasons:
+            raise NotPossible(
+                " ".join(reasons)
+                or "This needs one train_loader, which does not keep its own place."
+            )
+        here = sources.capture(self.reading)
+        with randomness.preserved():
+            is_first = begin["epoch"] == self._first_epoch and self._made is not None
+            made = self._made if is_first else begin
+            assert made is not None
+            try:
+                randomness.restore(made["random"])
+                sources.restore(self.reading, made["sources"])
+                batches = iter(loader)
+                if is_first and self._late:
+                    # Made before training began, and read from when it did.
+                    randomness.restore(begin["random"])
+                    sources.restore(self.reading, begin["sources"])
+                yield itertools.islice(batches, self.reading.fetcher.length)
+            finally:
+                sources.restore(self.reading, here)
+
     def findings(self) -> List[str]:
         """Why going back will not be exact, known beforehand; none where it will."""
         return super().findings() + ([] if self._repeatable else [_NOT_REPEATABLE])
@@ -237,14 +273,22 @@ class LightningPlace(DataPosition):
 
 def begin(loaders: Any) -> Dict[str, Any]:
     """The generators before Lightning reads anything; `loaders` where they are known already."""
-    many = list(loaders.values()) if isinstance(loaders, dict) else loaders
-    if not isinstance(many, (list, tuple)):
-        many = [many]
     known = loaders is not None
     return {
         "random": randomness.capture(),
-        "sources": sources.capture(Reading(None, list(many))) if known else None,
+        "sources": sources.capture(Reading(None, flat(loaders))) if known else None,
     }
+
+
+def flat(loaders: Any) -> List[Any]:
+    """Loaders as a trainer takes them (one, or a list, tuple or dict of them) in their order."""
+    if loaders is None:
+        return []
+    if isinstance(loaders, dict):
+        loaders = list(loaders.values())
+    if not isinstance(loaders, (list, tuple)):
+        return [loaders]
+    return [one for inner in loaders for one in flat(inner)]
 
 
 def leads_here(reading: Reading, made: Dict[str, Any]) -> bool:

@@ -62,7 +62,7 @@ def _retrain(loop: LightningLoop, steps: int, keep_going: KeepGoing) -> List[Tra
         _go_back(loop, before)
         if not keeps_its_place(reading):
             loop.place.put_back([], iter(()))
-            fetcher.iterator = _replayed(held, live)
+            fetcher.iterator = replayed(held, live)
             # What was read ahead of the run has been drawn, and stays so.
             sources.restore(reading, after)
         fetcher.fetched, fetcher.done = fetched, False
@@ -91,19 +91,20 @@ def _go_back(loop: LightningLoop, before: Any) -> None:
 
 
 def _holding(live: Iterator[Any], held: List[_Held]) -> Iterator[Any]:
-    for batch in _rest(live):
+    for batch in rest_of(live):
         held.append((copied(batch), randomness.capture()))
         yield batch
 
 
-def _replayed(held: List[_Held], rest: Iterator[Any]) -> Iterator[Any]:
+def replayed(held: List[_Held], rest: Iterator[Any]) -> Iterator[Any]:
+    """What was read ahead, each with the randomness it left, and then the rest."""
     for batch, random in held:
         randomness.restore(random)
         yield batch
-    yield from _rest(rest)
+    yield from rest_of(rest)
 
 
-def _rest(live: Iterator[Any]) -> Iterator[Any]:
+def rest_of(live: Iterator[Any]) -> Iterator[Any]:
     """What is still to come; not by `for`, to which Lightning's loader begins anew."""
     end = object()
     return iter(lambda: next(live, end), end)

@@ -19,6 +19,16 @@ def is_validation_due(trainer: Any) -> bool:
     return math.isfinite(every) and counted.ready % every == 0
 
 
+def batches_left(trainer: Any) -> float:
+    """The batches until the epoch's end, or until Lightning may validate, if that is sooner."""
+    progress, every = trainer.fit_loop.epoch_loop.batch_progress, trainer.val_check_batch
+    left = float(trainer.num_training_batches - progress.current.ready)
+    if not trainer.enable_validation or every is None or not math.isfinite(every):
+        return left
+    counted = progress.total if trainer.check_val_every_n_epoch is None else progress.current
+    return float(min(left, every - counted.ready % every))
+
+
 def is_done(trainer: Any) -> bool:
     """Whether training is at its end: as `fit_loop.done`, which also prints why."""
     fit = trainer.fit_loop

@@ -15,6 +15,7 @@ import torch
 from ...errors import CheckpointError
 from ...fitting import check_groups, check_tensors
 from ...snapshot import is_plain
+from ...wrappers import parallel_parts
 from .rates import LightningHyperparameters, Optimizers
 
 _NOT_OURS = (
@@ -45,7 +46,7 @@ class LightningState:
             "eval_modules": eval_modules(module),
             "frozen": [name for name, part in module.named_parameters() if not part.requires_grad],
             "gradients": self._gradients(),
-            "optimizers": [optimizer.state_dict() for optimizer in self._optimizers],
+            "optimizers": [trainer.strategy.optimizer_state(each) for each in self._optimizers],
             "schedulers": [_without_functions(one.state_dict()) for one in self._schedulers],
             "precision": trainer.precision_plugin.state_dict(),
             "metrics": metric_states(module),
@@ -54,6 +55,12 @@ class LightningState:
             "callbacks": self._callbacks(),
             "hyperparameters": self._hyperparameters.state(),
         }
+        parallel = parallel_parts(trainer.model)
+        if parallel:
+            # Each process has its own, at least until the next forward pass that takes rank 0's:
+            # not every one does, after gradients that were not reduced, or after a validation.
+            state["own_buffers"] = dict(module.named_buffers())
+            state["parallel"] = [part.require_forward_param_sync for part in parallel]
         state["added"] = self._added(state)
         return state
 
@@ -96,7 +103,9 @@ class LightningState:
                 "Resume with the script it was made with."
             ) from error
         self._hyperparameters.load(state["hyperparameters"])
-        self._put_buffers(state["buffers"])
+        self._put_buffers({**state["buffers"], **state.get("own_buffers", {})})
+        for part, syncs in zip(parallel_parts(trainer.model), state.get("parallel", [])):
+            part.require_forward_param_sync = syncs
         put_modes(module, state["eval_modules"])
         for name, parameter in module.named_parameters():
             if parameter.requires_grad is (name in state["frozen"]):

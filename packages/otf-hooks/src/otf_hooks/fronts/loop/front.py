@@ -59,7 +59,7 @@ class LoopFront:
         self._own = own
         self.limits = limits
         self.phase = "between"
-        self.passes = Passes()
+        self.passes = Passes(noticed=engine.assess)
         self.evaluators = Evaluators()
         self.rates = LoopHyperparameters(
             optimizer=watched.optimizer,

@@ -8,9 +8,10 @@ another process finds them again.
 from __future__ import annotations
 
 import contextlib
-from typing import Any, ContextManager, Dict, Iterator, List, Optional
+from typing import Any, Callable, ContextManager, Dict, Iterator, List, Optional
 
 from ... import randomness, sources
+from ...drawing import DrawsWatch, reads_ahead
 from ...loaders import Loader
 from ...position import DataPosition
 
@@ -22,12 +23,23 @@ _NOWHERE: Dict[str, Any] = {
     "samples": None,
     "sources": {},
 }
+_DRAWN_AHEAD = (
+    "The loader reads a batch ahead of the step, as Accelerate's does, and its dataset draws from the "
+    "global generators: what going back reads again comes out otherwise. With num_workers=1 or more, "
+    "or drawn when the dataset is made, it is the same."
+)
 
 
 class Passes:
-    """The pass that is under way, or was last, and the places in all loaders."""
+    """The pass that is under way, or was last, and the places in all loaders.
 
-    def __init__(self) -> None:
+    `noticed` is called where findings have become known in the midst of a pass.
+    """
+
+    def __init__(self, noticed: Callable[[], None]) -> None:
+        self._noticed = noticed
+        self._draws = DrawsWatch()
+        self._draws_ahead = False
         self._loaders: List[Loader] = []
         self._positions: List[DataPosition] = []
         self._current = 0
@@ -84,7 +96,10 @@ class Passes:
 
     def batches(self) -> Iterator[Any]:
         """The batches of this pass that are still to come."""
-        return self._positions[self._current].batches()
+        batches = self._positions[self._current].batches()
+        if self._draws_ahead or not reads_ahead(self._loaders[self._current]):
+            return batches
+        return self._looked_at(batches)
 
     def end(self) -> None:
         """The pass is over, at the loader's end or because the script has left it."""
@@ -118,6 +133,7 @@ class Passes:
             "read": self.batch,
             "pass_began_at": self.first_step,
             "others": others,
+            "draws_ahead": self._draws_ahead,
         }
 
     def restore(self, state: Dict[str, Any]) -> List[str]:
@@ -134,7 +150,10 @@ class Passes:
         self._current = _loader_number(state)
         self._due = {int(index): {"sources": kept} for index, kept in _others(state).items()}
         self._due[self._current] = state
-        return [finding for index in range(len(self._loaders)) for finding in self._put(index)]
+        self._draws_ahead = self._draws_ahead or bool(state.get("draws_ahead"))
+        drawn = self._drawn_ahead() if self.is_under_way else []
+        found = [finding for index in range(len(self._loaders)) for finding in self._put(index)]
+        return [*found, *drawn]
 
     @property
     def loader(self) -> Optional[Loader]:
@@ -155,7 +174,8 @@ class Passes:
 
     def findings(self) -> List[str]:
         """Why going back will not be exact, as far as it is known beforehand."""
-        return [finding for position in self._positions for finding in position.findings()]
+        found = [finding for position in self._positions for finding in position.findings()]
+        return [*found, *self._drawn_ahead()]
 
     @contextlib.contextmanager
     def undisturbed(self) -> Iterator[None]:
@@ -170,6 +190,16 @@ class Passes:
 
     def _index(self, loader: Loader) -> Optional[int]:
         return next((n for n, known in enumerate(self._loaders) if known is loader), None)
+
+    def _looked_at(self, batches: Iterator[Any]) -> Iterator[Any]:
+        for batch in self._draws.over(batches):
+            if self._draws.seen and not self._draws_ahead:
+                self._draws_ahead = True
+                self._noticed()
+            yield batch
+
+    def _drawn_ahead(self) -> List[str]:
+        return [_DRAWN_AHEAD] if self._draws_ahead else []
 
     def _put(self, index: int) -> List[str]:
         due = self._due.pop(index, None)

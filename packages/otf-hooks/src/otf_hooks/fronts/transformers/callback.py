@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import atexit
 from pathlib import Path
-from typing import Any, Optional, Sequence, Tuple, Union
+from typing import Any, Mapping, Optional, Sequence, Tuple, Union
 
 from otf_session.address import DEFAULT_HOST
 from otf_session.commands import Value
@@ -63,6 +63,10 @@ class OnTheFlyTransformersCallback(TrainerCallback):
         guards: What watches the numbers; by default a warning where `loss` or `step_loss` is not
             finite. An empty list watches nothing.
         stall_after: Seconds without any movement that count as a stall.
+        health: Every how many steps each check of health is made, such as `{"numerics": 1000}`.
+        telemetry_budget: The share of step time that may go into figures that are sampled: the norm
+            of the weights, the size of the update, and activations. 0 samples none. The norm of the
+            gradients is the Trainer's own `grad_norm`.
     """
 
     def __init__(
@@ -80,6 +84,8 @@ class OnTheFlyTransformersCallback(TrainerCallback):
         ckpt_every_minutes: Optional[float] = 10.0,
         guards: Optional[Sequence[Guard]] = None,
         stall_after: Optional[float] = None,
+        health: Optional[Mapping[str, int]] = None,
+        telemetry_budget: float = 0.01,
     ) -> None:
         super().__init__()
         if guards is None:
@@ -99,6 +105,8 @@ class OnTheFlyTransformersCallback(TrainerCallback):
             ckpt_every_minutes=ckpt_every_minutes,
             guards=guards,
             stall_after=stall_after,
+            health=health,
+            telemetry_budget=telemetry_budget,
         )
         _check_watched(self._options.watching)
         self._run_name = run_name

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Dict, List, Optional
+from typing import Any, ContextManager, Dict, Iterator, List, Optional
 
 import torch
 
 from ... import randomness
 from ...engine import Engine
 from ...errors import CheckpointError, NotPossible
-from ...front import Evaluated, KeepGoing
+from ...front import Evaluated, KeepGoing, Probe, Rehearsal
 from ...hyperparameters import Hyperparameters, Tunables
 from ...limits import Limits
+from ...meters.telemetry import telemetry_for
 from ...position import steps_per_epoch
 from ...trace import Trace
 from ..state import TrainingState
 from .evaluation import evaluate
 from .kept import capture_callbacks, capture_trainer, restore_callbacks, restore_trainer
-from .losses import StepLosses
+from .measuring import Measuring
 from .place import TrainerPlace
 from .rates import TrainerHyperparameters
 
@@ -37,6 +38,10 @@ _NOT_OURS = (
 _NO_PROOF = (
     "transformers.Trainer trains in a loop of its own, which cannot be asked for the same steps twice. "
     "Save a checkpoint, train on, and go back to it: what is recorded then is to be the same."
+)
+_NO_REHEARSAL = (
+    "This check trains some steps on trial, and transformers.Trainer trains in a loop of its own, which "
+    "cannot be asked for steps that do not count."
 )
 
 
@@ -62,12 +67,19 @@ class TrainerFront:
     rates: TrainerHyperparameters
 
     def __init__(
-        self, *, engine: Engine, tunables: Tunables, trainer: Any, test_dataset: Any
+        self,
+        *,
+        engine: Engine,
+        tunables: Tunables,
+        trainer: Any,
+        test_dataset: Any,
+        telemetry_budget: float,
     ) -> None:
         self._engine = engine
         self._tunables = tunables
         self._trainer = trainer
         self._test_dataset = test_dataset
+        self._telemetry_budget = telemetry_budget
         self.phase = "between"
         self.place = TrainerPlace()
         #: The lowest eval_loss so far.
@@ -76,7 +88,6 @@ class TrainerFront:
         self.is_fixed_because = ""
         #: The state at the end, where the Trainer has since loaded its best model.
         self.final: Optional[Dict[str, Any]] = None
-        self.in_step = False
         #: Whether the Trainer is about to go on from a checkpoint of its own.
         self.joins = False
         self._random: Optional[Dict[str, Any]] = None
@@ -96,12 +107,18 @@ class TrainerFront:
             grad_clip_norm=live.args.max_grad_norm or None,
             tunables=self._tunables,
         )
-        self.losses = StepLosses(live.model)
+        telemetry = telemetry_for(
+            live.model,
+            [_unwrapped(live.optimizer)],
+            share=self._telemetry_budget,
+            warn=self._engine.warn,
+        )
+        self.measuring = Measuring(live.model, self.rates, telemetry)
         self._training = TrainingState(
             model=live.model,
             optimizer=live.optimizer,
             scheduler=live.scheduler,
-            scaler=getattr(live.optimizer, "scaler", None) or _NoScaler(),
+            scaler=_scaler(live.optimizer) or _NoScaler(),
             loss_fn=None,
             hyperparameters=self.hyperparameters,
             own=None,
@@ -110,7 +127,7 @@ class TrainerFront:
     def leave(self) -> None:
         """The pass is over."""
         self.rates.close()
-        self.losses.close()
+        self.measuring.close()
 
     def plan(self) -> None:
         """Take the limits from the arguments that the script gave."""
@@ -193,7 +210,7 @@ class TrainerFront:
             "limits": self.limits.state(),
             "data": self.place.capture(engine.step),
             "random": self._random_state(),
-            "findings": [_IN_STEP] * self.in_step + [_JOINED] * self.joins,
+            "findings": [_IN_STEP] * self.measuring.in_step + [_JOINED] * self.joins,
             "trainer": capture_trainer(self.live.state),
             "callbacks": capture_callbacks(self._callbacks()),
             **self._training.capture(),
@@ -228,10 +245,10 @@ class TrainerFront:
         restore_callbacks(self._callbacks(), state["callbacks"])
         self.limits.load(state["limits"])
         self.phase, self.best = state["phase"], state["best"]
-        self.in_step = self.joins = self._passed_empty = False
+        self.measuring.in_step = self.joins = self._passed_empty = False
         self._random = randomness.from_plain(state["random"])
         if self.place.is_under_way and self.live.args.ignore_data_skip:
-            findings = [*findings, *self.place.findings(self.live.args)]
+            findings = list(dict.fromkeys([*findings, *self.place.findings(self.live.args)]))
         randomness.restore(self._random)
         return [*state["findings"], *findings]
 
@@ -270,6 +287,33 @@ class TrainerFront:
         """Why going back will not be exact, as far as it is known beforehand; none where it will."""
         return self.place.findings(self.live.args)
 
+    # What a check of health needs
+
+    def probe(self) -> Probe:
+        """What is trained, with what and on what."""
+        live, args = self.live, self.live.args
+        devices = {tensor.device for tensor in live.model.parameters()}
+        half = torch.bfloat16 if args.bf16 else torch.float16
+        return Probe(
+            model=live.model,
+            optimizers=[_unwrapped(live.optimizer)],
+            loader=self.place.loader,
+            val_loader=self._val_loader(),
+            device=devices.pop() if len(devices) == 1 else None,
+            amp_type=half if args.bf16 or args.fp16 else None,
+            scaler=_scaler(live.optimizer),
+        )
+
+    def rehearse(self) -> ContextManager[Rehearsal]:
+        """Refused: the loop is the Trainer's."""
+        raise NotPossible(_NO_REHEARSAL)
+
+    def read_again(self, back: int) -> ContextManager[Iterator[Any]]:
+        """The batches of the epoch under way (0), from its first."""
+        return self.place.read_again(back)
+
+    # What can be told
+
     def batch_indices(self, step: int) -> List[int]:
         """None are told: the Trainer's loader reads ahead of the steps."""
         return []
@@ -279,6 +323,16 @@ class TrainerFront:
         return self._training.tensors()
 
     # Parts
+
+    def _val_loader(self) -> Any:
+        """What the Trainer evaluates on, where that is one dataset; made anew, as it does itself."""
+        trainer = self._trainer
+        if trainer is None or trainer.eval_dataset is None:
+            return None
+        if isinstance(trainer.eval_dataset, dict):
+            return None
+        loader = trainer.get_eval_dataloader()
+        return getattr(loader, "base_dataloader", loader)
 
     def _completed(self, final: Dict[str, Any]) -> Dict[str, Any]:
         """The state at the end, with what a person has changed since."""
@@ -310,6 +364,16 @@ class TrainerFront:
         batches = steps_per_epoch(self.live.loader)
         accumulated = self.live.args.gradient_accumulation_steps
         return None if batches is None else -(-batches // accumulated)
+
+
+def _unwrapped(optimizer: Any) -> Any:
+    """The optimizer inside of Accelerate's, which has no hooks."""
+    return getattr(optimizer, "optimizer", optimizer)
+
+
+def _scaler(optimizer: Any) -> Any:
+    """What scales the loss; None where nothing does."""
+    return getattr(optimizer, "scaler", None)
 
 
 class _NoScaler:

@@ -8,9 +8,12 @@ remember.
 
 from __future__ import annotations
 
-from typing import Any, Dict, List, Optional
+import contextlib
+from typing import Any, Dict, Iterator, List, Optional
 
 from ... import randomness, sources
+from ...drawing import DrawsWatch
+from ...errors import NotPossible
 from ...loaders import persistent_workers, sample_total
 from ...position import is_iterable_dataset
 
@@ -31,6 +34,11 @@ _MASKS = (
     "Trainer leaves batches out without reading them: going back trains on other masks. Masked when "
     "the dataset is made, they would be the same."
 )
+_DRAWS = (
+    "Reading a batch draws from the global generators (the dataset or data_collator does, or a callback "
+    "beside it), one batch is read ahead of the steps, and the Trainer leaves batches out without reading them: going back into "
+    "the midst of an epoch is not exact. What is drawn when the dataset is made would be the same."
+)
 
 
 class TrainerPlace:
@@ -46,6 +54,14 @@ class TrainerPlace:
         self.is_restored = False
         self._loader: Any = None
         self._begin: Optional[Dict[str, Any]] = None
+        self._draws = DrawsWatch()
+        #: Whether batches are known to be drawn at random while they are read.
+        self._are_drawn = False
+
+    @property
+    def loader(self) -> Any:
+        """What the Trainer reads from, without Accelerate's wrapper."""
+        return self._loader
 
     def use(self, loader: Any) -> None:
         """Read from this loader from here on: every `trainer.train` makes its own."""
@@ -62,6 +78,7 @@ class TrainerPlace:
 
     def open_epoch(self, step: int) -> bool:
         """The Trainer is about to make its loader's iterator; whether a new epoch begins."""
+        self._draws.forget()
         if self.is_under_way and self._begin is not None:
             # The epoch that training was put into, or an empty pass before it.
             randomness.restore(self._begin["random"])
@@ -76,6 +93,16 @@ class TrainerPlace:
         }
         return is_new
 
+    def are_asked_for(self) -> None:
+        """The batches of the next step are about to be read, behind others of this epoch."""
+        self._draws.before()
+
+    def are_read(self) -> bool:
+        """The batches of a step are there; True where they turn out to be drawn at random."""
+        is_first = self._draws.after() and not self._are_drawn
+        self._are_drawn = self._are_drawn or is_first
+        return is_first
+
     def close_epoch(self) -> None:
         """The loader is at its end."""
         self.is_under_way, self._begin = False, None
@@ -89,6 +116,7 @@ class TrainerPlace:
             "batch": step - self.first_step,
             "samples": sample_total(self._loader),
             "sources": sources.capture(self._loader),
+            "are_drawn": self._are_drawn,
         }
         if self.is_under_way and self._begin is not None:
             state["begin"] = {
@@ -102,6 +130,10 @@ class TrainerPlace:
         self.epoch, self.first_step = int(state["epoch"]), int(state["first_step"])
         self.is_under_way, self.is_restored = bool(state["under_way"]), True
         findings = self._other_data(state.get("samples"))
+        self._draws.forget()
+        self._are_drawn = self._are_drawn or bool(state.get("are_drawn"))
+        if self.is_under_way and self._are_drawn:
+            findings.append(_DRAWS)
         begin = state.get("begin")
         self._begin = None
         if begin is not None:
@@ -129,7 +161,32 @@ class TrainerPlace:
         collator = getattr(collator, "data_collator", collator)
         if getattr(collator, "mlm", False):
             found.append(_MASKS)
+        elif self._are_drawn:
+            found.append(_DRAWS)
         return found
+
+    @contextlib.contextmanager
+    def read_again(self, back: int) -> Iterator[Iterator[Any]]:
+        """The batches of the epoch under way (0), from its first; the one before (1) is not known.
+
+        Generators and sources are afterwards as before. Raises `NotPossible` where there is none.
+        """
+        begin = None if back else self._begin
+        if begin is None:
+            raise NotPossible("How that epoch began is not known any more.")
+        if persistent_workers(self._loader):
+            raise NotPossible(_PERSISTENT)
+        once = sources.findings(self._loader)
+        if once:
+            raise NotPossible(" ".join(once))
+        here = sources.capture(self._loader)
+        with randomness.preserved():
+            randomness.restore(begin["random"])
+            sources.restore(self._loader, begin["sources"])
+            try:
+                yield iter(self._loader)
+            finally:
+                sources.restore(self._loader, here)
 
     def _other_data(self, before: Optional[int]) -> List[str]:
         now = sample_total(self._loader)

@@ -12,9 +12,8 @@ from __future__ import annotations
 
 import signal
 import sys
-import time
 from pathlib import Path
-from typing import Any, Dict, List, Optional
+from typing import Any, Dict, Optional
 
 from otf_session.events import RunState
 
@@ -49,7 +48,11 @@ class Training:
         self._lifecycle = Lifecycle(options, tunables, folder=folder)
         self.engine: Engine = self._lifecycle.engine
         self._front = TrainerFront(
-            engine=self.engine, tunables=tunables, trainer=trainer, test_dataset=test_dataset
+            engine=self.engine,
+            tunables=tunables,
+            trainer=trainer,
+            test_dataset=test_dataset,
+            telemetry_budget=options.telemetry_budget,
         )
         #: What the safe point was answered with at which the call of `train` is being left.
         self._left: Optional[Verdict] = None
@@ -63,8 +66,6 @@ class Training:
         #: Whether the safe point of the step that was trained is still to come.
         self._is_due = False
         self._new_best: Optional[float] = None
-        self._began = 0.0
-        self._rates: List[float] = []
         self.is_over = False
 
     # The beginning
@@ -114,22 +115,25 @@ class Training:
         """Before the Trainer makes its loader's iterator."""
         if self._left is None and self._is_due:
             self._between(control, is_clean=False)
-        if self._left is None and self._front.open_epoch():
-            self.engine.start_epoch(self._front.place.epoch)
+        if self._left is None:
+            if self._front.open_epoch():
+                self.engine.start_epoch(self._front.place.epoch)
+            self._front.measuring.step_is_asked_for()
 
     def step_begins(self, control: Any) -> None:
         """The batches of a step have been read."""
         front = self._front
         if self._left is None:
+            front.measuring.step_is_read()
+            if front.place.are_read():
+                # What was not known before is known now: going back will not be exact.
+                self.engine.assess()
             front.open_step()
             if self._is_due:
                 self._look(control, is_clean=False)
         if self._left is None:
-            front.losses.clear()
             front.rates.stepped = False
-            front.in_step = True
-            self._rates = front.rates.rates
-            self._began = time.perf_counter()
+            front.measuring.step_begins()
 
     def step_ends(self, control: Any) -> None:
         """The optimizer and the scheduler have stepped."""
@@ -138,10 +142,10 @@ class Training:
             self._undo()
             _leave_quietly(control)
             return
-        front.in_step = False
+        measured = front.measuring.step_ends()
         front.rates.rates_in_force()
         engine.step = int(state.global_step)
-        self._record()
+        engine.recorder.record(engine.run, engine.step, *measured)
         if control.should_training_stop or self._is_end_of_epoch():
             # What belongs to it comes in the hooks of the epoch's end.
             return
@@ -149,6 +153,13 @@ class Training:
             self._is_due = True
         elif not engine.is_quiet() or engine.step >= engine.agenda.next_step:
             self._look(control, is_clean=True)
+        self._goes_on_to_read()
+
+    def _goes_on_to_read(self) -> None:
+        """As far as a hook can tell; where another one comes, it is that one which could."""
+        if self._left is None:
+            self._front.measuring.step_is_asked_for()
+            self._front.place.are_asked_for()
 
     def epoch_ends(self, control: Any) -> None:
         """The loader is at its end, or training ends in the midst of it."""
@@ -185,6 +196,7 @@ class Training:
                 if name not in ("epoch", "step") and isinstance(value, (int, float))
             }
             self.engine.record(numbers)
+        self._goes_on_to_read()
 
     def predicted(self) -> None:
         """A batch was evaluated: something moves."""
@@ -202,12 +214,14 @@ class Training:
             front.best = self._new_best = loss
         # The scheduler may be stepped with the result.
         front.rates.own_rates()
+        self._goes_on_to_read()
 
     def saved(self, output_dir: str) -> None:
         """The Trainer has saved a checkpoint of its own."""
         if self._left is None:
             step = self.engine.step
             self.engine.log(f"The Trainer saved its checkpoint-{step} in {output_dir}.")
+        self._goes_on_to_read()
 
     def ends(self, control: Any) -> None:
         """The last hook of a pass. Behind that of the script's own, further passes are made."""
@@ -279,7 +293,7 @@ class Training:
             return
         self.is_over = True
         front = self._front
-        is_whole = self._left is None and not (front.in_step and front.rates.stepped)
+        is_whole = self._left is None and not (front.measuring.in_step and front.rates.stepped)
         front.leave()
         self._lifecycle.fail(error, is_whole=is_whole)
 
@@ -348,18 +362,6 @@ class Training:
             self._front.put(self._carried)
 
     # Parts
-
-    def _record(self) -> None:
-        losses, rates = self._front.losses, self._rates
-        if len(set(rates)) == 1:
-            values: Dict[str, Any] = {"lr": rates[0]}
-        else:
-            values = {f"lr/{number}": rate for number, rate in enumerate(rates)}
-        loss = losses.value()
-        if loss is not None:
-            values["step_loss"] = loss
-        self.engine.record(values, time.perf_counter() - self._began, losses.samples)
-        losses.clear()
 
     def _is_end_of_epoch(self) -> bool:
         """Whether the newest step was an epoch's last; never where the loader has no length."""
