@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import os
+import signal
 import threading
 import time
 from typing import NamedTuple
@@ -132,6 +134,20 @@ def test_a_session_is_open_in_one_process_only(engine):
             folder=engine.store.folder,
             address=NO_SERVER,
         )
+
+
+def test_without_a_front_ctrl_c_is_as_ever_because_no_safe_point_comes():
+    engine = open_engine(project="p", home=Home.find(), folder=None, address=NO_SERVER)
+    engine.start()
+    engine.start_run("logged")
+    engine.running()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(5)
+    finally:
+        engine.close(RunState.STOPPED)
+    assert states()[-1] == "stopped"
 
 
 def test_closing_twice_is_closing_once(engine):

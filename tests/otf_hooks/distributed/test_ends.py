@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from otf_hooks import Trainer
 from otf_hooks.distributed import group
+from otf_hooks.distributed.ranks import Ranks as Peers
+from otf_hooks.errors import TrainingError
 from otf_hooks.guards import NonFinite
 from otf_session.commands import CommandRequest, Pause, Resume, Stop, Test
 from otf_session.events import CheckpointSaved, CommandChanged, LogLine, Rewound, StateChanged
@@ -19,7 +21,7 @@ from otf_session.home import Home
 from otf_session.resume import find_order, parse_target
 from torch.utils.data import DataLoader, TensorDataset
 
-from ..record import latest_folder, of, states
+from ..record import latest_folder, of, series, states
 from .ranks import Ranks, on_each
 from .test_exact import FIRST, SECOND, assert_same, expected, resumed
 from .work import Steered, data, kill
@@ -241,3 +243,39 @@ def test_what_is_due_by_the_clock_is_saved_with_every_ranks_state():
     assert one == {}
     assert "random" in other
     assert not torch.equal(state["random"]["torch"], other["random"]["torch"])
+
+
+def destroys_the_group_and_fails():
+    training = Steered("ddp")
+
+    def ending(engine):
+        dist.destroy_process_group()
+        raise ZeroDivisionError("the script's own")
+
+    return training.at(SECOND, ending).run()
+
+
+def test_a_group_that_the_script_destroyed_hides_no_error_and_loses_no_step():
+    ranks = Ranks(destroys_the_group_and_fails)
+    assert ranks.join() == [1, 1]
+    # The other one may have seen the connection end before it came to its own.
+    assert any("ZeroDivisionError: the script's own" in error for error in ranks.errors())
+    assert states()[-1] == "failed"
+    assert [step for step, _ in series("loss")][-1] >= SECOND - 1
+
+
+def cannot_be_saved_on_one():
+    peers = Peers(group.Group.of_world())
+    state = {"model": {}, "own": peers.rank, "more": object() if peers.rank == 1 else 1}
+    try:
+        peers.whole(state)
+    except TrainingError as error:
+        return str(error)
+    return ""
+
+
+def test_a_state_that_one_rank_cannot_save_is_an_error_on_all():
+    one, other = on_each(cannot_be_saved_on_one)
+    assert "more is a object" in one
+    assert "rank 1" in one
+    assert "more is a object" in other

@@ -130,13 +130,16 @@ class Engine:
     def start(self, front: Optional[Front] = None) -> None:
         """Begin to record and to listen. From here on the session has everything that happens.
 
-        Without a front the run is recorded, and can be paused, resumed and stopped.
+        Without a front no safe point is known to come: signals end the process as they would
+        without us, with what was recorded written down.
         """
         self._front = front
         self._writer.start()
         if self._link is not None:
             self._link.start()
         self._log_tap.open()
+        if front is None:
+            self._signals.end_at_once()
         self._signals.install()
         self.journal.process_started()
 

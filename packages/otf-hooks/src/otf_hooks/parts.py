@@ -47,6 +47,9 @@ class Recording(Protocol):
 class Target(Recording, Protocol):
     """Takes also what others measured; see `Recorder`."""
 
+    def warn(self, message: str) -> None:
+        """Tell the person of what is not recorded, and why."""
+
     def put(self, measurement: Measurement) -> None:
         """Record what was measured before, as numbers."""
 

@@ -57,7 +57,8 @@ class Recorder:
         self._items: Deque[Item] = deque()
         self._append = self._items.append
         self._clock = clock
-        self._warn = warn
+        #: Told what is not recorded, and why.
+        self.warn = warn
         self._skipped: set[str] = set()
         #: Whether any value was ever held back: without one nobody has to look for them.
         self.holds = False
@@ -113,7 +114,7 @@ class Recorder:
                 pass
         if name not in self._skipped:
             self._skipped.add(name)
-            self._warn(
+            self.warn(
                 f"The metric '{name}' is not recorded: it is {described(value)}, and a metric is "
                 "one number or a tensor with one element."
             )

@@ -58,6 +58,10 @@ class SignalHandlers:
                 self._before[number] = default
                 signal.signal(number, self._handle)
 
+    def end_at_once(self) -> None:
+        """No safe point will come: the first signal of a kind is what the second one is else."""
+        self._seen.update(_DEFAULTS)
+
     def remove(self) -> None:
         """Put the defaults back, unless the script has set handlers meanwhile."""
         if self._timer is not None:
@@ -88,7 +92,7 @@ class SignalHandlers:
     def _interrupt(self, is_first: bool) -> None:
         if not is_first:
             raise KeyboardInterrupt
-        self._say("Ctrl-C: training ends after this step; again, and it ends at once.")
+        self._say("Ctrl-C: training ends at its next safe point; again, and it ends at once.")
         self._soon(signal.SIGINT)
 
 

@@ -24,7 +24,8 @@ class Averaged:
     def __init__(self, target: Target, group: Group) -> None:
         self._target = target
         self._group = group
-        self._buffer = Recorder(warn=_nothing_said)
+        # Nothing goes through the target's own `record`, so that it has not warned of anything.
+        self._buffer = Recorder(warn=target.warn)
         self._reader = TensorReader(self._buffer.copied.add)
         self._held: List[Measurement] = []
         self.record = self._buffer.record
@@ -72,7 +73,3 @@ def averages(parts: Sequence[Sequence[Measurement]]) -> List[Measurement]:
         )
         for each in (parts[0] if parts else ())
     ]
-
-
-def _nothing_said(message: str) -> None:
-    """Rank 0's recorder has said it."""

@@ -23,6 +23,9 @@ class Elsewhere(NamedTuple):
 class Unrecorded:
     """A recorder that goes nowhere."""
 
+    def warn(self, message: str) -> None:
+        """Rank 0 says it of its own."""
+
     def record(
         self,
         run: str,

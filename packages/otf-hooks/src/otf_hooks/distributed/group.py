@@ -11,9 +11,9 @@ import os
 import platform
 import threading
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, ClassVar, Dict, Iterator, List, Optional, Tuple
 
+import psutil
 import torch
 import torch.distributed as dist
 
@@ -23,6 +23,8 @@ from ..errors import RankLost
 #: Seconds after which a process says that it waits for the others.
 _PATIENCE = 10.0
 _LEAST_TIMEOUT = timedelta(minutes=30)
+#: What torch raises where a process cannot be reached, and where the script has destroyed the group.
+_GONE = (RuntimeError, ValueError)
 
 
 class Group:
@@ -87,7 +89,7 @@ class Group:
 
     def leave_word(self, topic: str, words: Dict[str, str]) -> None:
         """Have the others find why this process failed."""
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(*_GONE):
             store = _store()
             for name, text in words.items():
                 store.set(_key(topic, self.rank, name), text)
@@ -95,7 +97,7 @@ class Group:
 
     def word_of(self, topic: str, rank: int, name: str) -> Optional[str]:
         """What a process that failed has left; None where it left nothing."""
-        with contextlib.suppress(RuntimeError):
+        with contextlib.suppress(*_GONE):
             store = _store()
             # Counted, because to ask for what is not there is to wait for it.
             if store.add(_key(topic, rank, "count"), 0):
@@ -121,7 +123,12 @@ class Group:
 def _telling_of_loss() -> Iterator[None]:
     try:
         yield
-    except RuntimeError as error:
+    except _GONE as error:
+        if not dist.is_initialized():
+            raise RankLost(
+                "The script has destroyed the process group before its run had ended, so the processes "
+                "cannot agree any more. Call destroy_process_group() after it."
+            ) from error
         raise RankLost(
             "Another process of this training has ended or cannot be reached, so this one cannot go "
             f"on: {error}"
@@ -165,14 +172,9 @@ def _store() -> Any:
 
 def _is_running(process: int) -> bool:
     try:
-        os.kill(process, 0)
-    except ProcessLookupError:
+        # One that has ended and whose parent has not looked yet is there, as a zombie.
+        return bool(psutil.Process(process).status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
         return False
-    except PermissionError:
+    except psutil.AccessDenied:
         return True
-    # One that has ended and whose parent has not looked yet.
-    try:
-        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
-    except (OSError, IndexError):
-        return True
-    return state != "Z"

@@ -65,10 +65,12 @@ class Ranks:
 
     def whole(self, state: Dict[str, Any]) -> Dict[str, Any]:
         """On rank 0 the state, and under `ranks` what each rank has otherwise; elsewhere nothing."""
-        digests = {key: digest_of(value) for key, value in state.items() if key not in _SAME}
+        compared = {key: value for key, value in state.items() if key not in _SAME}
+        # Together, because one that cannot and goes on alone leaves the others waiting.
+        digests = self.together(lambda: {key: digest_of(compared[key]) for key in compared})
         firsts = self._group.broadcast(digests)
         own = {key: state[key] for key, digest in digests.items() if firsts.get(key) != digest}
-        shares = self._group.gather(Snapshot(own).wait())
+        shares = self._group.gather(self.together(lambda: Snapshot(own).wait()))
         return {**state, "ranks": shares} if self.rank == 0 else {}
 
     def recording(self, recorder: Target) -> Recording:
