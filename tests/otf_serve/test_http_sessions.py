@@ -1,11 +1,14 @@
 """Sessions over HTTP: named, looked through, deleted, taken along and taken in."""
 
+import asyncio
 import json
+import shutil
 import threading
 import zipfile
 
 import pytest
-from otf_serve import work
+from otf_serve import transfers, work
+from otf_serve.endpoints import TooLarge
 from otf_session import display_name
 from otf_session.bundles.importer import import_bundle
 from otf_session.bundles.staging import TRANSFER
@@ -340,6 +343,19 @@ def test_what_there_is_no_room_for_is_refused_before_it_is_sent(api, home):
     assert "are free" in refused(response, 413)
     assert len(read) < 1000
     assert on_their_way(home) == []
+
+
+def test_an_upload_that_does_not_say_its_size_leaves_the_disk_room(tmp_path, monkeypatch):
+    free = shutil.disk_usage(tmp_path).free
+    monkeypatch.setattr(transfers, "_RESERVE", free - (8 << 20))
+
+    async def endless():
+        while True:
+            yield bytes(1 << 20)
+
+    with pytest.raises(TooLarge, match="No space left"):
+        asyncio.run(transfers.receive(endless(), tmp_path / "bundle"))
+    assert (tmp_path / "bundle").stat().st_size <= 9 << 20
 
 
 def test_a_full_disk_is_told(api, home, bundle, monkeypatch):

@@ -18,7 +18,7 @@ from otf_session.summaries import SessionSummary
 
 from . import work
 from .catalog import Catalog
-from .endpoints import Asked, Endpoint, File, Reply
+from .endpoints import Asked, Conflict, Endpoint, File, Reply
 from .http import NAME as METRIC
 from .http import RUN, SESSION, read
 from .http_commands import WAIT
@@ -142,7 +142,6 @@ class SessionApi:
         """Delete a session with all its checkpoints; one that is being trained is refused."""
         wait = asked[WAIT]
         folder = await asyncio.to_thread(self._catalog.folder, asked[WHOLE_ID])
-        self._jobs.check_free(folder.name)
         await asyncio.to_thread(check_not_live, folder)
         return await self._begin("delete", folder, partial(work.delete, self._home, folder), wait)
 
@@ -193,6 +192,13 @@ class SessionApi:
         self, kind: Any, folder: Path, doing: Any, wait: float, target: Any = None
     ) -> Reply:
         name = await asyncio.to_thread(work.called, folder)
+        try:
+            # Nothing may come between the look and the start.
+            self._jobs.check_free(folder.name, kind)
+        except Conflict:
+            if target is not None:
+                await asyncio.to_thread(discard, target)
+            raise
         task = self._jobs.start(kind, doing, session=folder.name, name=name, folder=target)
         return await answer(task, wait)
 

@@ -196,10 +196,14 @@ class Jobs:
         """All that are remembered, the oldest first."""
         return list(self._tasks.values())
 
-    def check_free(self, session: str) -> None:
-        """Raise `Conflict` where a job is at work on the session."""
+    def check_free(self, session: str, kind: JobKind) -> None:
+        """Raise `Conflict` where a job of this kind cannot be at work on the session just now.
+
+        What reads it can be beside others that do; what deletes it, beside none.
+        """
         for task in self._tasks.values():
-            if task.is_running and task.session == session:
+            is_apart = kind == "delete" or task.kind == "delete"
+            if task.is_running and task.session == session and is_apart:
                 raise Conflict(
                     f"The session {session} is in use: the job '{task.kind}' is at work on it. "
                     "Cancel that, or wait until it is done."

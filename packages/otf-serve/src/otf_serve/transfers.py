@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import os
 import secrets
 import shutil
 import threading
 from pathlib import Path
-from typing import AsyncIterator, Optional
+from typing import AsyncIterator, BinaryIO, Optional
 
 from otf_session.bundles.staging import TRANSFER, Staging, remove_abandoned
 from otf_session.errors import HomeUnusable
@@ -22,6 +24,10 @@ from .endpoints import TooLarge
 
 #: Bytes that are gathered before they are written.
 _BLOCK = 1 << 20
+#: Bytes on the disk that no transfer takes: trainings record there.
+_RESERVE = 256 << 20
+#: What the system says where there is no more room.
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class Transfers:
@@ -53,10 +59,11 @@ class Transfers:
         self._home.ensure()
         try:
             free = shutil.disk_usage(self._home.sessions).free
-            if size > free:
+            if size + _RESERVE > free:
                 raise TooLarge(
-                    f"The file has {size:,} bytes, and in {self._home.path} {free:,} are free. "
-                    "Make room there, or serve another home."
+                    f"The file has {size:,} bytes, and in {self._home.path} {free:,} are free, of "
+                    f"which {_RESERVE:,} stay so for what is being trained. Make room there, or "
+                    "serve another home."
                 )
             with self._lock:
                 if self._staging is None:
@@ -75,7 +82,7 @@ class Transfers:
 async def receive(parts: AsyncIterator[bytes], target: Path) -> None:
     """Write what comes into a file that does not exist yet, a little of it in memory at a time.
 
-    Raises `TooLarge` where the disk is full.
+    Raises `TooLarge` where the disk is nearly full, and `HomeUnusable` where it cannot be written.
     """
     try:
         with await asyncio.to_thread(target.open, "xb") as file:
@@ -83,15 +90,23 @@ async def receive(parts: AsyncIterator[bytes], target: Path) -> None:
             async for part in parts:
                 waiting += part
                 if len(waiting) >= _BLOCK:
-                    await asyncio.to_thread(file.write, bytes(waiting))
+                    await asyncio.to_thread(_write, file, bytes(waiting))
                     waiting.clear()
-            await asyncio.to_thread(file.write, bytes(waiting))
+            await asyncio.to_thread(_write, file, bytes(waiting))
             # Told apart from what the sender's end raises: the disk may be full only now.
             await asyncio.to_thread(file.flush)
     except OSError as error:
-        raise TooLarge(
+        kind = TooLarge if error.errno in _FULL else HomeUnusable
+        raise kind(
             f"The file cannot be kept in {target.parent.parent.parent}: {error.strerror or error}."
         ) from error
+
+
+def _write(file: BinaryIO, block: bytes) -> None:
+    # Looked at anew each time: a sender need not say how much comes, and others send too.
+    if shutil.disk_usage(file.name).free < _RESERVE + len(block):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    file.write(block)
 
 
 def discard(folder: Path) -> None:
