@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from typing import Any, ContextManager, Dict, List, Tuple
 
 import torch
@@ -11,6 +12,8 @@ from ... import randomness
 from ...peers import Peers
 from .place import LightningPlace
 from .state import cloned, eval_modules, metric_states, put_metric_states, put_modes
+
+_logger = logging.getLogger("onthefly")
 
 
 class Calm:
@@ -85,9 +88,11 @@ def end_quietly(trainer: Any, calm: Calm) -> None:
     monitored = dict(trainer.callback_metrics)
     trainer.callbacks, trainer.loggers = [], []
     try:
-        # A module's own hooks may not expect to be called here: nothing comes of it.
-        with calm.undisturbed(), contextlib.suppress(Exception), torch.no_grad():
+        with calm.undisturbed(), torch.no_grad():
             loop.on_run_end()
+    # The module's own hooks may not expect to be called here. The run has their error, and goes on.
+    except Exception:
+        _logger.warning("A hook failed as a validation was left.", exc_info=True)
     finally:
         trainer.callbacks, trainer.loggers = callbacks, loggers
         trainer.training = True
