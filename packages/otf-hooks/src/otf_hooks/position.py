@@ -113,7 +113,7 @@ class DataPosition:
         self._batches, self._begin_before = None, None
         self._resume_at, self._place = None, None
         self.is_under_way = bool(state["under_way"])
-        findings = self._other_data(state.get("samples"))
+        findings = other_data(self._loader, state.get("samples"))
         if not self.is_under_way:
             self._begin = None
             return [*findings, *sources.restore(self._loader, state["sources"])]
@@ -220,16 +220,6 @@ class DataPosition:
             randomness.restore(here)
         return batches
 
-    def _other_data(self, before: Optional[int]) -> List[str]:
-        now = sample_total(self._loader)
-        if before is None or now is None or before == now:
-            return []
-        finding = (
-            f"The dataset had {before} samples when the checkpoint was made, and has {now} now: "
-            "the order of its batches is another."
-        )
-        return [finding]
-
     def _skip(self, batches: Iterator[Any], count: int) -> None:
         for number in range(count):
             try:
@@ -239,6 +229,18 @@ class DataPosition:
                     f"The checkpoint was made after {count} batches of an epoch, and train_loader "
                     f"yields {number} now. Resume with the data and the loader it was made with."
                 ) from None
+
+
+def other_data(loader: Loader, before: Optional[int]) -> List[str]:
+    """That the dataset has another number of samples than when a checkpoint was made, if so."""
+    now = sample_total(loader)
+    if before is None or now is None or before == now:
+        return []
+    finding = (
+        f"The dataset had {before} samples when the checkpoint was made, and has {now} now: "
+        "the order of its batches is another."
+    )
+    return [finding]
 
 
 def _replayed(held: List[Any], rest: Iterator[Any]) -> Iterator[Any]:

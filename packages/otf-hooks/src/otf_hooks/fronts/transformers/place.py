@@ -15,7 +15,7 @@ from ... import randomness, sources
 from ...drawing import DrawsWatch
 from ...errors import NotPossible
 from ...loaders import persistent_workers, sample_total
-from ...position import is_iterable_dataset
+from ...position import is_iterable_dataset, other_data
 
 _LATER_READING = (
     "The dataset has no indices, and the checkpoint was made when it was read once already: the Trainer "
@@ -129,7 +129,7 @@ class TrainerPlace:
         """Be where `capture` was called; what cannot be found again, as sentences."""
         self.epoch, self.first_step = int(state["epoch"]), int(state["first_step"])
         self.is_under_way, self.is_restored = bool(state["under_way"]), True
-        findings = self._other_data(state.get("samples"))
+        findings = other_data(self._loader, state.get("samples"))
         self._draws.forget()
         self._are_drawn = self._are_drawn or bool(state.get("are_drawn"))
         if self.is_under_way and self._are_drawn:
@@ -187,13 +187,3 @@ class TrainerPlace:
                 yield iter(self._loader)
             finally:
                 sources.restore(self._loader, here)
-
-    def _other_data(self, before: Optional[int]) -> List[str]:
-        now = sample_total(self._loader)
-        if before is None or now is None or before == now:
-            return []
-        finding = (
-            f"The dataset had {before} samples when the checkpoint was made, and has {now} now: "
-            "the order of its batches is another."
-        )
-        return [finding]
