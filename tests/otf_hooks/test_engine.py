@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 import signal
 import threading
 import time
@@ -143,8 +142,7 @@ def test_without_a_front_ctrl_c_is_as_ever_because_no_safe_point_comes():
     engine.running()
     try:
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), signal.SIGINT)
-            time.sleep(5)
+            signal.raise_signal(signal.SIGINT)
     finally:
         engine.close(RunState.STOPPED)
     assert states()[-1] == "stopped"
