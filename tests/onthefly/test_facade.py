@@ -25,3 +25,15 @@ def test_importing_the_front_loads_nothing_heavy():
     code = "import sys, onthefly; print([n for n in ('torch', 'otf_hooks', 'lightning') if n in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_lightning_is_not_imported_before_it_is_asked_for():
+    code = (
+        "import sys, otf_hooks, onthefly; onthefly.attach_lightning\n"
+        "found = [n for n in ('lightning', 'pytorch_lightning') if n in sys.modules]\n"
+        "assert not found, found\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, done.stderr

@@ -489,7 +489,7 @@ def test_without_transformers_it_says_what_to_install():
         "import sys; sys.modules['transformers'] = None\n"
         "import otf_hooks\n"
         "assert 'transformers.trainer' not in sys.modules\n"
-        "from onthefly import OnTheFlyTransformersCallback"
+        "from otf_hooks import OnTheFlyTransformersCallback"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1

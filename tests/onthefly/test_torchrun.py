@@ -11,10 +11,10 @@ from pathlib import Path
 from otf_session.home import Home
 from otf_session.resume import find_order, parse_target, recorded_command
 
-from ...helpers.waiting import wait_for
-from ..record import latest_folder, series, states
+from ..helpers.waiting import wait_for
+from ..otf_hooks.record import latest_folder, series, states
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[2]
 LAUNCH = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
 
 

@@ -9,10 +9,9 @@ import pytest
 
 pytest.importorskip("transformers")
 pytest.importorskip("sklearn")
-pytest.importorskip("onthefly")
 
-from ..record import series, summary
-from ..scenarios import ROOT
+from ..otf_hooks.record import series, summary
+from ..otf_hooks.scenarios import ROOT
 
 
 def test_the_example_records_a_run_of_real_digits():
