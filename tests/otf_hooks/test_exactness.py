@@ -21,7 +21,10 @@ from otf_session.commands import (
     Validate,
 )
 from otf_session.events import CheckpointSaved, CommandChanged, Rewound
+from otf_session.home import Home
+from otf_session.resume import find_order, parse_target
 
+from .forked import Forked
 from .record import of, series, summary
 from .scenarios import ROOT, SCENARIOS, STEPS, STEPS_PER_EPOCH, Steered, bare, make
 
@@ -104,26 +107,29 @@ def test_a_proof_finds_nothing_and_leaves_the_run_as_it_was(name):
     assert [step for step, _ in series("loss")] == list(range(1, STEPS + 1))
 
 
-def train(*words, resume=None):
-    command = [sys.executable, "-m", "tests.otf_hooks.scenarios", *map(str, words)]
-    if resume is not None:
-        command = [sys.executable, "-m", "otf_session.resume_cli", resume, "--", *command]
-    return subprocess.run(
-        command, check=False, cwd=ROOT, capture_output=True, text=True, timeout=120
-    )
+@pytest.fixture(scope="module")
+def script():
+    """The scenarios in processes of their own, which need not import torch each time."""
+    forked = Forked("tests.otf_hooks.scenarios")
+    yield forked
+    forked.close()
+
+
+def resumed(target):
+    return find_order(Home.find(), parse_target(target)).environment()
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX's")
-def test_killed_and_resumed_twice(name, tmp_path):
+def test_killed_and_resumed_twice(name, script, tmp_path):
     out = tmp_path / "weights.pt"
-    done = train(name, out, f"{FIRST}=save", f"{FIRST + 3}=kill")
+    done = script.run(name, out, f"{FIRST}=save", f"{FIRST + 3}=kill")
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert summary().state.value == "lost"
-    done = train(name, out, f"{SECOND}=save", f"{SECOND + 2}=kill", resume="latest")
+    done = script.run(name, out, f"{SECOND}=save", f"{SECOND + 2}=kill", **resumed("latest"))
     assert done.returncode == -signal.SIGKILL, done.stderr
     saved = [event.step for event in of(CheckpointSaved) if event.label == "saved"]
     assert saved == [FIRST, SECOND]
-    done = train(name, out, resume=f"latest:baseline@{SECOND}")
+    done = script.run(name, out, **resumed(f"latest:baseline@{SECOND}"))
     assert done.returncode == 0, done.stderr
     assert_same(torch.load(out, weights_only=True), expected(name))
     assert [event.step for event in of(Rewound)] == [FIRST, SECOND]
